@@ -1,0 +1,4 @@
+"""The language that the operator and the runtime share: backends, retention, quantities, and the documents they exchange.
+
+A leaf: imports nothing of the project but errors. The CRD models are built from these models.
+"""
