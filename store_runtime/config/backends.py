@@ -13,13 +13,9 @@ from pydantic import Field, StringConstraints, model_validator
 
 from store_runtime.config.model import Document
 
-Host = Annotated[
-    str, StringConstraints(min_length=1, max_length=253, pattern=r"^[A-Za-z0-9]([A-Za-z0-9.:_-]*)$")
-]
+Host = Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=r"^[A-Za-z0-9]([A-Za-z0-9.:_-]*)$")]
 Port = Annotated[int, Field(ge=1, le=65_535)]
-DatabaseName = Annotated[
-    str, StringConstraints(min_length=1, max_length=63, pattern=r"^[A-Za-z_][A-Za-z0-9_$-]*$")
-]
+DatabaseName = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=r"^[A-Za-z_][A-Za-z0-9_$-]*$")]
 
 
 class SslMode(StrEnum):
@@ -44,9 +40,7 @@ class PostgresConnection(Document):
 class PostgresBackend(PostgresConnection):
     """PostgreSQL as the runtime sees it."""
 
-    credentials_directory: str = Field(
-        description="Mounted Secret: files `username` (or `user`) and `password`."
-    )
+    credentials_directory: str = Field(description="Mounted Secret: files `username` (or `user`) and `password`.")
 
 
 class SqliteBackend(Document):

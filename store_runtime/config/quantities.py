@@ -40,9 +40,7 @@ def parse_duration(value: Any) -> timedelta:
             raise ValueError(f"{value!r} is longer than a hundred years")
         duration = timedelta(seconds=float(seconds))
     else:
-        raise ValueError(
-            f"{value!r} is not a duration; write for example 30s, 5m, 720h or 30d (0 is unlimited)"
-        )
+        raise ValueError(f"{value!r} is not a duration; write for example 30s, 5m, 720h or 30d (0 is unlimited)")
     if not timedelta() <= duration <= DURATION_MAX:
         raise ValueError(f"{value!r} is out of range: 0 to a hundred years")
     return duration
@@ -68,9 +66,7 @@ def parse_size(value: Any) -> int:
         number, unit = re.fullmatch(r"([0-9.]+)([a-zA-Z]*)", value).groups()  # type: ignore[union-attr]
         size = int(Decimal(number) * _UNIT_BYTES[unit])
     else:
-        raise ValueError(
-            f"{value!r} is not a size; write for example 500Mi, 10Gi or 1048576 (0 is unlimited)"
-        )
+        raise ValueError(f"{value!r} is not a size; write for example 500Mi, 10Gi or 1048576 (0 is unlimited)")
     if not 0 <= size < 2**63:
         raise ValueError(f"{value!r} is out of range: 0 to 8Ei")
     return size

@@ -12,9 +12,7 @@ class Retention(Document):
     """Limits of a stream."""
 
     max_age: Duration = Field(timedelta(), description="Entries older than this expire. 0: unlimited.")
-    max_size: Size = Field(
-        0, description="Bytes on disk above which the oldest entries are evicted. 0: unlimited."
-    )
+    max_size: Size = Field(0, description="Bytes on disk above which the oldest entries are evicted. 0: unlimited.")
 
 
 class LogRetention(Retention):

@@ -46,9 +46,7 @@ class Auth(Document):
     """Tokens are JWTs (EdDSA) signed by the operator; the runtime only has the public halves."""
 
     audience: str = Field(description="`<kind>/<namespace>/<name>`, the `aud` of every accepted token.")
-    public_keys: tuple[str, ...] = Field(
-        min_length=1, description="PEM; several while a key is being rotated."
-    )
+    public_keys: tuple[str, ...] = Field(min_length=1, description="PEM; several while a key is being rotated.")
 
 
 class Entries(Document):
@@ -68,9 +66,7 @@ class Cache(Document):
 class _StoreConfig(Document):
     version: Literal[1] = 1
     store: StoreIdentity
-    epoch: int = Field(
-        1, ge=1, description="Raised by each switch; data of a later epoch refuses this runtime."
-    )
+    epoch: int = Field(1, ge=1, description="Raised by each switch; data of a later epoch refuses this runtime.")
     server: Server = Server()
     auth: Auth
 
