@@ -1,1 +1,1 @@
-"""The edges: the only importers of the kubernetes client and of the runtime's HTTP API; the cluster made of processes."""
+"""The edges: the only importers of the kubernetes client and of the runtime's HTTP API; the cluster of processes."""

@@ -23,8 +23,8 @@ class ClusterReader(Protocol):
 
     def get(self, ref: ObjectRef) -> Manifest | None: ...
 
-    def list(self, kind: str, namespace: str | None = None, labels: dict[str, str] | None = None) -> list[Manifest]:
-        """Live objects of a kind; `labels` must all match; no namespace: all that we may see."""
+    def find(self, kind: str, namespace: str | None = None, labels: dict[str, str] | None = None) -> list[Manifest]:
+        """Live objects of a kind; every one of `labels` must match; no namespace: all that we may see."""
         ...
 
     def pod_warnings(self, namespace: str, pod: str) -> list[tuple[str, str]]:
