@@ -10,12 +10,26 @@ from storekeeper.manifests.objects import Manifest, ObjectRef, ref_of
 
 
 class ClusterError(Exception):
-    """A call that failed. `status` is the HTTP status (0: no answer); `retryable` if it may go through later."""
+    """A call that failed. `status` is the HTTP status (0: no answer); `retryable` if it may go through later.
 
-    def __init__(self, message: str, *, status: int = 0, retryable: bool = True) -> None:
+    `code` is the API's CamelCase reason (Forbidden, Invalid, NamespaceTerminating, …); `retry_after` are the seconds
+    that the server asked to be left alone, to be honoured by the caller.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 0,
+        retryable: bool = True,
+        code: str = "",
+        retry_after: float | None = None,
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.retryable = retryable
+        self.code = code
+        self.retry_after = retry_after
 
 
 class ClusterReader(Protocol):
@@ -29,6 +43,10 @@ class ClusterReader(Protocol):
 
     def pod_warnings(self, namespace: str, pod: str) -> list[tuple[str, str]]:
         """(reason, message) of the pod's Warning events, newest first."""
+        ...
+
+    def namespace_terminating(self, namespace: str) -> bool:
+        """Whether the namespace is being deleted: nothing can be created in it any more."""
         ...
 
 
