@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from store_runtime.config.wire import Scope, StreamSync
+from store_runtime.config.wire import Scope, StreamSync, StreamSyncResult
 from storekeeper.manifests.objects import Manifest, ObjectRef
 
 
@@ -75,3 +75,7 @@ class Outcome:
     error: str = ""
     code: str = ""
     retryable: bool = True
+    retry_after: float | None = None
+    """Seconds that the refusing server asked to be left alone."""
+    synced: StreamSyncResult | None = None
+    """The runtime's reply to a SyncStreams."""

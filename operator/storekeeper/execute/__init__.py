@@ -1,0 +1,1 @@
+"""Writes only: the steps of a plan, carried out in order."""
