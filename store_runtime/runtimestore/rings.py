@@ -12,9 +12,9 @@ or, without refunds, S(t−W, t] ≤ window ≤ S(t−W−w, t]: never too littl
 (https://blog.cloudflare.com/counting-things-a-lot-of-different-things interpolates two buckets instead; that may count
 too little.)
 
-A clock that goes back loses nothing. By less than the ring: new amounts go to the buckets of their own time, and a charge
-counts until the clock was *seen* W past it. By more: at the next amount everything still held is moved to the present,
-without its refunds, and counts for another W.
+A clock that goes back loses nothing. By less than the ring: new amounts go to the buckets of their own time, and a
+charge counts until the clock was *seen* W past it. By more: at the next amount everything still held is moved to the
+present, without its refunds, and counts for another W.
 """
 
 from array import array
