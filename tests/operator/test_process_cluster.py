@@ -1,4 +1,4 @@
-"""The cluster made of processes, by hand-written manifests and tiny programs: what the API server and kubelet would do."""
+"""The cluster made of processes, by hand-written manifests and tiny programs: what a real one would do."""
 
 import os
 import signal
@@ -60,7 +60,8 @@ class Hands:
         return self.get("Pod", name)
 
     def status(self, kind: str, name: str) -> dict[str, Any]:
-        return (self.get(kind, name) or {}).get("status", {})
+        found: dict[str, Any] = (self.get(kind, name) or {}).get("status", {})
+        return found
 
     def pid(self, pod: str) -> int:
         containers = self.status("Pod", pod).get("containerStatuses", [])

@@ -3,6 +3,7 @@
 import json
 import random
 import socket
+import threading
 from pathlib import Path
 
 FIRST, LAST = 20_000, 29_999
@@ -15,18 +16,20 @@ class NoFreePort(Exception):
 
 
 class Ports:
-    """Allocated ports by name, in a JSON file."""
+    """Allocated ports by name, in a JSON file. Thread-safe; one process writes."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._lock = threading.Lock()
         self._ports: dict[str, int] = json.loads(path.read_text()) if path.exists() else {}
 
     def of(self, name: str) -> int:
         """The port of `name`, allocated at the first call."""
-        if name not in self._ports:
-            self._ports[name] = self._allocate()
-            self._write()
-        return self._ports[name]
+        with self._lock:
+            if name not in self._ports:
+                self._ports[name] = self._allocate()
+                self._write()
+            return self._ports[name]
 
     def replace_taken(self) -> list[str]:
         """Before anything of ours runs: give new ports to names whose port is in use. Returns those names."""
@@ -36,10 +39,6 @@ class Ports:
         if taken:
             self._write()
         return taken
-
-    def forget(self, name: str) -> None:
-        if self._ports.pop(name, None) is not None:
-            self._write()
 
     def _allocate(self) -> int:
         for _ in range(ATTEMPTS_MAX):

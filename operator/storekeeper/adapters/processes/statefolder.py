@@ -83,9 +83,15 @@ class StateFolder:
     def lock(self) -> Path:
         return self.root / "supervisor.lock"
 
-    def token(self, namespace: str, binding: str) -> Path:
-        """The file an application reads its token from."""
-        return self.root / "secrets" / namespace / binding / "token"
+    def binding(self, namespace: str, name: str) -> Path:
+        """A binding Secret's files, as an application would have them mounted (servicebinding.io)."""
+        return self.root / "secrets" / namespace / name
+
+    def volume(self, namespace: str, claim: str) -> Path:
+        return self.root / "volumes" / namespace / claim
+
+    def logs(self, namespace: str, pod: str) -> Path:
+        return self.root / "logs" / namespace / pod
 
     def store(self, kind: str, namespace: str, name: str) -> Path:
         return self.root / "stores" / kind / namespace / name

@@ -1,0 +1,128 @@
+"""What `storekeeper local` shows of a resource: one row, gathered from the objects of the local cluster."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from storekeeper.adapters.processes.cluster import ProcessCluster
+from storekeeper.adapters.processes.podstatus import CONTAINER_ID_SCHEME
+from storekeeper.adapters.processes.statefolder import StateFolder
+from storekeeper.cli.local_files import RESOURCE_KINDS
+from storekeeper.manifests.objects import LABEL_OWNER_KIND, LABEL_OWNER_NAME, Manifest, ObjectRef, ref_of
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A resource as people ask about it. Paths and URL are empty where it has none (yet)."""
+
+    kind: str
+    namespace: str
+    name: str
+    phase: str
+    ready: bool
+    settled: bool
+    """The conditions are about the newest spec."""
+    stalled: bool
+    reason: str
+    message: str
+    url: str
+    pid: int
+    token_file: str
+    data_directories: tuple[str, ...]
+    conditions: tuple[dict[str, Any], ...]
+
+    @property
+    def ref(self) -> ObjectRef:
+        return ObjectRef(self.kind, self.namespace, self.name)
+
+    @property
+    def is_ready(self) -> bool:
+        return self.ready and self.settled
+
+    @property
+    def is_stuck(self) -> bool:
+        """Waiting helps nothing: a person has to act."""
+        return self.stalled and self.settled
+
+    def document(self) -> dict[str, Any]:
+        """The JSON form, camelCase."""
+        return {_camel(key): value for key, value in asdict(self).items()}
+
+
+def rows_of(cluster: ProcessCluster, folder: StateFolder, wanted: Iterable[ObjectRef] = ()) -> list[Row]:
+    """Of all resources, or of those wanted (the ones that are gone are left out), by kind and name."""
+    resources = [resource for kind in RESOURCE_KINDS for resource in cluster.find(kind)]
+    refs = set(wanted)
+    return [_row(cluster, folder, r) for r in resources if not refs or ref_of(r) in refs]
+
+
+def _row(cluster: ProcessCluster, folder: StateFolder, resource: Manifest) -> Row:
+    ref, status = ref_of(resource), resource.get("status") or {}
+    conditions = {c["type"]: c for c in status.get("conditions", [])}
+    ready, stalled = conditions.get("Ready", {}), conditions.get("Stalled", {})
+    telling = stalled if stalled.get("status") == "True" else ready
+    host = _host_of(cluster, resource)
+    return Row(
+        kind=ref.kind,
+        namespace=ref.namespace,
+        name=ref.name,
+        phase="Deleting" if "deletionTimestamp" in resource["metadata"] else status.get("phase") or "Pending",
+        ready=ready.get("status") == "True",
+        settled=status.get("observedGeneration", -1) >= resource["metadata"]["generation"],
+        stalled=stalled.get("status") == "True",
+        reason=telling.get("reason", ""),
+        message=telling.get("message", ""),
+        url=_url(folder, host, resource),
+        pid=_pid(cluster, ref),
+        token_file=_file(folder, host, "token"),
+        data_directories=_data_directories(cluster, folder, ref),
+        conditions=tuple(status.get("conditions", [])),
+    )
+
+
+def _host_of(cluster: ProcessCluster, resource: Manifest) -> Manifest:
+    """The store that serves it: a Stream's LogStore, else itself."""
+    if resource["kind"] != "Stream":
+        return resource
+    name = ((resource.get("spec") or {}).get("logStoreRef") or {}).get("name", "")
+    return (cluster.get(ObjectRef("LogStore", resource["metadata"]["namespace"], name)) if name else None) or resource
+
+
+def _url(folder: StateFolder, host: Manifest, resource: Manifest) -> str:
+    path = _file(folder, host, "uri")
+    base = Path(path).read_text().strip() if path else ""
+    if base and resource["kind"] == "Stream":
+        return f"{base}/api/v1/streams/{resource['metadata']['name']}"
+    return base
+
+
+def _file(folder: StateFolder, host: Manifest, key: str) -> str:
+    """A file of the store's binding, as an application would have it mounted; empty while there is none."""
+    binding = ((host.get("status") or {}).get("binding") or {}).get("name")
+    path = folder.binding(host["metadata"]["namespace"], binding) / key if binding else None
+    return str(path) if path is not None and path.exists() else ""
+
+
+def _pid(cluster: ProcessCluster, ref: ObjectRef) -> int:
+    """Of its serving container; 0 if none runs."""
+    for pod in cluster.find("Pod", ref.namespace, _labels(ref)):
+        owned_by_job = any(owner["kind"] == "Job" for owner in pod["metadata"].get("ownerReferences", []))
+        for container in (pod.get("status") or {}).get("containerStatuses", []):
+            if "running" in container["state"] and not owned_by_job:
+                return int(container["containerID"].removeprefix(CONTAINER_ID_SCHEME))
+    return 0
+
+
+def _data_directories(cluster: ProcessCluster, folder: StateFolder, ref: ObjectRef) -> tuple[str, ...]:
+    claims = cluster.find("PersistentVolumeClaim", ref.namespace, _labels(ref))
+    return tuple(str(folder.volume(ref.namespace, ref_of(claim).name)) for claim in claims)
+
+
+def _labels(ref: ObjectRef) -> dict[str, str]:
+    return {LABEL_OWNER_KIND: ref.kind, LABEL_OWNER_NAME: ref.name}
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(part.capitalize() for part in rest)
