@@ -197,21 +197,23 @@ def test_deleted_pod_comes_back_as_a_new_one(hands: Hands) -> None:
     assert after["metadata"]["name"] == "server-0"
 
 
-def test_stop_is_sigterm_then_sigkill_after_the_grace_period(hands: Hands) -> None:
+def test_stop_is_sigterm_then_sigkill_after_the_grace_period(hands: Hands, tmp_path: Path) -> None:
     stubborn = (
-        "import signal, time; signal.signal(signal.SIGTERM, lambda *_: print('asked', flush=True))\n"
-        "print('up', flush=True); time.sleep(600)"
+        "import signal, sys, time\n"
+        "say = lambda word: print(word, file=open(sys.argv[1], 'a'))\n"
+        "signal.signal(signal.SIGTERM, lambda *_: say('asked'))\n"
+        "say('up'); time.sleep(600)"
     )
-    hands.cluster.apply(
-        workload("stubborn", {"containers": [script("main", stubborn)], "terminationGracePeriodSeconds": 1})
-    )
-    log = hands.root / "logs" / NAMESPACE / "stubborn-0" / "main.log"
-    eventually(lambda: log.exists() and "up" in log.read_text(), "up")
+    journal = tmp_path / "journal"
+    container = script("main", stubborn, str(journal))
+    hands.cluster.apply(workload("stubborn", {"containers": [container], "terminationGracePeriodSeconds": 1}))
+    eventually(lambda: journal.exists() and "up" in journal.read_text() and hands.pid("stubborn-0"), "up")
     pid = hands.pid("stubborn-0")
     hands.cluster.delete(ObjectRef("StatefulSet", NAMESPACE, "stubborn"))
     eventually(lambda: hands.pod("stubborn-0") is None, "gone")
-    assert log.read_text() == "up\nasked\n"
+    assert journal.read_text() == "up\nasked\n"
     assert not alive(pid)
+    assert not (hands.root / "logs" / NAMESPACE / "stubborn-0").exists()
 
 
 def test_second_replica_is_unschedulable_and_says_why(hands: Hands) -> None:

@@ -15,6 +15,7 @@ from storekeeper.cli.local_display import Progress, table, tell_failure, tell_re
 from storekeeper.cli.local_files import InvalidFile, load
 from storekeeper.cli.local_rows import Row, rows_of
 from storekeeper.cli.local_session import Session, UnknownResource, parse_timeout
+from storekeeper.manifests.objects import ObjectRef
 
 EXIT_NOT_READY = 1
 EXIT_USAGE = 2
@@ -76,7 +77,8 @@ def up(
         manifests = load(files or [])
         session = _open(state, make=True)
         refs = session.write(manifests)
-        if not refs and not rows_of(session.cluster, session.folder):
+        refs = refs or [row.ref for row in rows_of(session.cluster, session.folder)]
+        if not refs:
             raise _fail("nothing to start: name a FILE, for example examples/quickstart.yaml")
         daemon.start(session.folder)
     except InvalidFile as error:
@@ -84,20 +86,22 @@ def up(
     except daemon.SupervisorFailed as error:
         raise _fail(str(error), EXIT_NOT_READY) from error
     with Progress(console) as progress:
-        rows = _wait(lambda: rows_of(session.cluster, session.folder, refs), progress.show, wait_seconds, session)
+        rows = _wait(session, refs, progress.show, wait_seconds)
+    if len(rows) < len(refs):
+        raise _fail("a resource is being deleted; wait until it is gone and call `up` again", EXIT_NOT_READY)
     _conclude(session, rows, timeout)
 
 
 def _wait(
-    look: Callable[[], list[Row]], show: Callable[[Iterable[Row]], None], wait_seconds: float, session: Session
+    session: Session, refs: list[ObjectRef], show: Callable[[Iterable[Row]], None], wait_seconds: float
 ) -> list[Row]:
-    """Look until all are ready, one is stuck, the supervisor is gone or the time is over."""
+    """Look until all are ready, one is stuck or gone, the supervisor has ended or the time is over."""
     deadline = time.monotonic() + wait_seconds
     while True:
-        rows = look()
+        rows = rows_of(session.cluster, session.folder, refs)
         show(rows)
         over = all(row.is_ready for row in rows) or any(row.is_stuck for row in rows)
-        if over or time.monotonic() > deadline or not daemon.is_running(session.folder):
+        if over or len(rows) < len(refs) or time.monotonic() > deadline or not daemon.is_running(session.folder):
             return rows
         time.sleep(POLL_SECONDS)
 

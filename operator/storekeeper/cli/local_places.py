@@ -1,13 +1,16 @@
 """Where a local store runs: its folders in the state folder, its ports, the interpreter at hand, the local key."""
 
 import os
+import shutil
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 from storekeeper.adapters.processes.ports import Ports
 from storekeeper.adapters.processes.statefolder import StateFolder
 from storekeeper.api.resource import StoreResource
 from storekeeper.execute.tokens import Signer, new_key, private_pem
+from storekeeper.manifests.objects import ObjectRef
 from storekeeper.manifests.place import Paths, Place
 
 HOST = "127.0.0.1"
@@ -23,7 +26,7 @@ class LocalPlaces:
     def __call__(self, resource: StoreResource) -> Place:
         ref = resource.ref
         home = self._folder.store(ref.kind, ref.namespace, ref.name)
-        port = self._ports.of(str(ref))
+        port, metrics_port = (self._ports.of(name) for name in _port_names(ref))
         scheme = "https" if resource.spec.tls is not None else "http"
         return Place(
             url=f"{scheme}://{HOST}:{port}",
@@ -31,10 +34,22 @@ class LocalPlaces:
             command=(sys.executable, "-m", "store_runtime"),
             host=HOST,
             port=port,
-            metrics_port=self._ports.of(f"{ref} metrics"),
+            metrics_port=metrics_port,
             paths=_paths(home),
             termination_log=str(home / "termination-log"),
         )
+
+    def prune(self, existing: Collection[ObjectRef]) -> None:
+        """Before anything runs: forget ports and mount points of stores that are gone. Data is elsewhere."""
+        kept = {self._folder.store(ref.kind, ref.namespace, ref.name) for ref in existing}
+        for home in self._folder.stores.glob("*/*/*"):
+            if home not in kept:
+                shutil.rmtree(home)
+        self._ports.keep({name for ref in existing for name in _port_names(ref)})
+
+
+def _port_names(ref: ObjectRef) -> tuple[str, str]:
+    return str(ref), f"{ref} metrics"
 
 
 def _paths(home: Path) -> Paths:

@@ -25,7 +25,7 @@ from storekeeper.cli.local_places import LocalPlaces, signer_of
 from storekeeper.cli.logs import configure_logs
 from storekeeper.handlers.routing import keys_of
 from storekeeper.handlers.workers import Workers
-from storekeeper.manifests.objects import Manifest, ObjectRef
+from storekeeper.manifests.objects import Manifest, ObjectRef, ref_of
 from storekeeper.metrics import Metrics
 from storekeeper.reconcile import Reconciler
 from storekeeper.settings import LogFormat, LogLevel
@@ -71,6 +71,7 @@ class Supervisor:
         self._runtime_api = RuntimeApi(signer.operator_token, verify=False)
         self._metrics = Metrics()
         places = LocalPlaces(folder, ports, (signer.public_pem,))
+        places.prune([ref_of(store) for kind in RESOURCE_KINDS for store in self._cluster.find(kind)])
         self._reconciler = Reconciler(self._cluster, places, self._runtime_api, signer, SystemClock(), self._metrics)
         self._over = threading.Event()
 

@@ -24,7 +24,7 @@ from storekeeper.adapters.processes.workloads import (
     wanted_pods,
     workload_status,
 )
-from storekeeper.manifests.objects import Manifest, ref_of
+from storekeeper.manifests.objects import Manifest, ObjectRef, ref_of
 
 WORKLOAD_KINDS = ("StatefulSet", "Deployment")
 PASSES_MAX = 20
@@ -136,12 +136,16 @@ class Controllers:
             runner.stop()
             return False
         self._runners.pop(pod["metadata"]["uid"], None)
-        if pod["metadata"]["ownerReferences"][0]["kind"] == "Job":
+        owner = pod["metadata"]["ownerReferences"][0]
+        if (
+            owner["kind"] == "Job"
+            or self._objects.get(ObjectRef(owner["kind"], ref_of(pod).namespace, owner["name"])) is None
+        ):
             self._forget(pod)
         return self._objects.set_finalizer(ref_of(pod), POD_FINALIZER, present=False)
 
     def _forget(self, pod: Manifest) -> None:
-        """A Job's pods come and go; what they left behind goes with them."""
+        """It does not come back under this name: what it left behind goes too."""
         shutil.rmtree(self._site.pod_folder(pod), ignore_errors=True)
         shutil.rmtree(self._site.log_folder(pod), ignore_errors=True)
 

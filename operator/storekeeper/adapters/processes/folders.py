@@ -4,7 +4,7 @@
     <root>/secrets/<namespace>/<name>/<key>        0600 in folders of 0700; the only place where a value is
     <root>/volumes/<namespace>/<claim>/            data: removed only with its PersistentVolumeClaim
 
-A mount is a symbolic link at the container's mountPath, which lies inside the root (`Place.paths` says where); so a
+A mount is a symbolic link at the container's mountPath, which lies in <root>/stores (`Place.paths` says where); so a
 renewed Secret or ConfigMap shows in a running container, as in a cluster. An emptyDir is a plain folder at its
 mountPath, shared by the pods of one store.
 """
@@ -29,6 +29,8 @@ class Folders:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._mounts = root / "stores"
+        """Mount points are made and replaced in here only: never where data is."""
 
     def of(self, kind: str, namespace: str, name: str) -> Path:
         return self.root / _HOLDS[kind] / namespace / name
@@ -68,8 +70,8 @@ class Folders:
 
     def _mount(self, volume: dict[str, Any], mount: dict[str, Any], namespace: str) -> None:
         path = Path(mount["mountPath"])
-        if not path.is_relative_to(self.root) or ".." in path.parts:
-            raise MountFailed(f'volume "{volume["name"]}" would be mounted at {path}, outside of {self.root}')
+        if not path.is_relative_to(self._mounts) or ".." in path.parts:
+            raise MountFailed(f'volume "{volume["name"]}" would be mounted at {path}, outside of {self._mounts}')
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         if "emptyDir" in volume:
             _unlink(path)

@@ -40,6 +40,11 @@ class Ports:
             self._write()
         return taken
 
+    def keep(self, names: set[str]) -> None:
+        """Forget all others."""
+        self._ports = {name: port for name, port in self._ports.items() if name in names}
+        self._write()
+
     def _allocate(self) -> int:
         for _ in range(ATTEMPTS_MAX):
             port = random.randint(FIRST, LAST)  # spreads state folders apart

@@ -36,6 +36,7 @@ class StateFolder:
             if not self._marker.exists():
                 self._refuse_foreign()
                 self._marker.write_text(json.dumps({"format": FORMAT}))
+            (self.root / ".writable").touch()
         except OSError as error:
             raise StateFolderError(
                 f"cannot write to {self.root}: {error.strerror}; choose a folder by --state"
@@ -93,8 +94,13 @@ class StateFolder:
     def logs(self, namespace: str, pod: str) -> Path:
         return self.root / "logs" / namespace / pod
 
+    @property
+    def stores(self) -> Path:
+        return self.root / "stores"
+
     def store(self, kind: str, namespace: str, name: str) -> Path:
-        return self.root / "stores" / kind / namespace / name
+        """Where the store's volumes are mounted."""
+        return self.stores / kind / namespace / name
 
     def remove(self) -> None:
         """Everything, data included. Only what `prepare` made or accepted."""
