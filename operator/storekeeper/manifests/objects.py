@@ -1,13 +1,13 @@
 """A Kubernetes object as data, and the names, labels and annotations that every child carries."""
 
-from dataclasses import dataclass
 from typing import Any
+
+from storekeeper.api.group import GROUP, VERSION
+from storekeeper.api.group import ObjectRef as ObjectRef
 
 Manifest = dict[str, Any]
 """A Kubernetes object as JSON-able data: apiVersion, kind, metadata, …"""
 
-GROUP = "storekeeper.dev"
-VERSION = "v1alpha1"
 FIELD_MANAGER = "storekeeper"
 STATUS_MANAGER = "storekeeper-status"
 FINALIZER = f"{GROUP}/finalizer"
@@ -21,25 +21,17 @@ LABEL_OWNER_NAME = f"{GROUP}/name"
 LABEL_STORE_ID = f"{GROUP}/store-id"
 LABEL_EPOCH = f"{GROUP}/epoch"
 LABEL_JOB = f"{GROUP}/job"
+"""On the pods of jobs: which one."""
+LABEL_SERVES = f"{GROUP}/serves"
+"""On serving pods only, so that a Service does not lead to the pods of jobs."""
 ANNOTATION_HASH = f"{GROUP}/hash"
 """Hash of the object as we last wanted it: a child whose hash differs, or whose fields drifted, is applied again."""
+ANNOTATION_FINGERPRINT = f"{GROUP}/fingerprint"
+"""On a workload: which place of data its pods serve."""
 ANNOTATION_ROTATE = f"{GROUP}/rotate"
 """On a resource: raise its value to have the token Secrets deleted and made anew."""
 
 MANAGED_BY = "storekeeper"
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class ObjectRef:
-    """Which object: kind as in its manifest; all are namespaced."""
-
-    kind: str
-    namespace: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.kind} {self.namespace}/{self.name}"
-
 
 API_VERSIONS = {
     "ConfigMap": "v1",
