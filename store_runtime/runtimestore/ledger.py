@@ -40,10 +40,14 @@ class Meter:
         self.rings = rings
         self.total = total
 
-    def add(self, delta: float, at_ns: int) -> None:
+    def add(self, delta: float, at_ns: int, places: Iterable[tuple[int, int]]) -> None:
+        """Count `delta` at `at_ns`, whose (bucket, slot) at each level is in `places`: the same for a whole batch."""
         self.total += delta
-        for ring in self.rings:
-            ring.add(delta, at_ns)
+        for ring, (bucket, slot) in zip(self.rings, places, strict=True):
+            if bucket == ring.head and delta > 0:
+                ring.charges[slot] += delta
+            else:
+                ring.add(delta, at_ns)
 
     def state(self) -> dict[str, Any]:
         levels = [
@@ -146,12 +150,12 @@ class Ledger:
         self._appliers[type(command)](command)
 
     def _incremented(self, command: Incremented) -> None:
-        at_ns = command.at_ns
+        places = [level.place(command.at_ns) for level in self.levels]
         for key, delta in command.items:
             meter = self.meters.get(key)
             if meter is None:
                 meter = self.meters[key] = Meter([Ring(level) for level in self.levels])
-            meter.add(delta, at_ns)
+            meter.add(delta, command.at_ns, places)
         if command.op:
             self._remember(command.op, Remembered(command.op_content, command.op_expires_ns))
         self._mark(key for key, _ in command.items)

@@ -45,6 +45,11 @@ class Level(NamedTuple):
         """The longest window this level answers: one slot is the bucket that is being filled."""
         return self.width_ns * (self.slots - 1)
 
+    def place(self, at_ns: int) -> tuple[int, int]:
+        """Bucket and slot of an instant."""
+        bucket = at_ns // self.width_ns
+        return bucket, bucket % self.slots
+
 
 def levels_for(windows: Iterable[timedelta]) -> tuple[Level, ...]:
     """One level for each different window, finest first; raises InvalidInput."""
