@@ -58,23 +58,28 @@ class Cache:
         with self._lock:
             return frozenset(_uid(m) for m in self._objects.get(kind, {}).values() if _matches(m, namespace, {}))
 
+    def missed(
+        self, kind: str, namespace: str | None, listed: Iterable[Manifest], before: frozenset[str]
+    ) -> list[Manifest]:
+        """How the cache differs from a whole list of a kind; `before` are the `uids` from before it was asked for.
+
+        Objects that are unknown or newer in the list, and ghosts that are held but gone.
+        """
+        with self._lock:
+            return [m for pair in self._compare(kind, namespace, listed, before) for m in pair]
+
     def fill(
         self, kind: str, namespace: str | None, listed: Iterable[Manifest], before: frozenset[str]
     ) -> list[Manifest]:
-        """Make the cache match a whole list of a kind; `before` are the `uids` from before the list was asked for.
-
-        Returns what the watches had missed: objects that were unknown or older, and ghosts that are gone.
-        """
-        listed = list(listed)
-        alive = {_uid(m) for m in listed}
+        """Make the cache match the list; returns what `missed` would have."""
         with self._lock:
-            missed = [m for m in listed if self._put(m)]
-            held = [m for m in self._objects.get(kind, {}).values() if _matches(m, namespace, {})]
-            ghosts = [m for m in held if _uid(m) in before and _uid(m) not in alive]
+            news, ghosts = self._compare(kind, namespace, listed, before)
+            for manifest in news:
+                self._put(manifest)
             for ghost in ghosts:
                 self._remember_deleted(_uid(ghost))
                 self._forget(ghost)
-        return missed + ghosts
+        return news + ghosts
 
     def counts(self) -> dict[str, int]:
         with self._lock:
@@ -86,14 +91,27 @@ class Cache:
             return list(self._children.get(owner, {}).get(kind, {}).values())
         return list(self._objects.get(kind, {}).values())
 
+    def _compare(
+        self, kind: str, namespace: str | None, listed: Iterable[Manifest], before: frozenset[str]
+    ) -> tuple[list[Manifest], list[Manifest]]:
+        listed = list(listed)
+        alive = {_uid(m) for m in listed}
+        held = [m for m in self._objects.get(kind, {}).values() if _matches(m, namespace, {})]
+        ghosts = [m for m in held if _uid(m) in before and _uid(m) not in alive]
+        return [m for m in listed if self._is_news(m)], ghosts
+
+    def _is_news(self, manifest: Manifest) -> bool:
+        held = self._objects.get(manifest["kind"], {}).get(_key(manifest))
+        return _uid(manifest) not in self._deleted and (held is None or _newer(manifest, held))
+
     def _put(self, manifest: Manifest) -> bool:
-        held = self._objects.setdefault(manifest["kind"], {}).get(_key(manifest))
-        if _uid(manifest) in self._deleted or (held is not None and not _newer(manifest, held)):
+        if not self._is_news(manifest):
             return False
-        if held is not None:
+        objects = self._objects.setdefault(manifest["kind"], {})
+        if (held := objects.get(_key(manifest))) is not None:
             self._forget(held)
         manifest = _slim(manifest)
-        self._objects[manifest["kind"]][_key(manifest)] = manifest
+        objects[_key(manifest)] = manifest
         if owner := owner_of(manifest):
             kinds = self._children.setdefault((owner.kind, owner.namespace, owner.name), {})
             kinds.setdefault(manifest["kind"], {})[ref_of(manifest)] = manifest

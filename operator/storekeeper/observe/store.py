@@ -49,6 +49,12 @@ def serves(pods: list[Manifest]) -> bool:
     return any(_condition(pod, "Ready") for pod in live)
 
 
+def observe_runtime(reader: ClusterReader, runtime_api: RuntimeApi, ref: ObjectRef, url: str) -> RuntimeView:
+    """Only the runtime's own word, of a store whose children do not matter now."""
+    pods = reader.find("Pod", ref.namespace, {LABEL_OWNER_KIND: ref.kind, LABEL_OWNER_NAME: ref.name})
+    return runtime_view(runtime_api, ref, url) if serves(pods) else RuntimeView()
+
+
 def runtime_view(runtime_api: RuntimeApi, ref: ObjectRef, url: str) -> RuntimeView:
     try:
         return RuntimeView(status=runtime_api.status(url, audience(ref)))
