@@ -71,9 +71,8 @@ class PodRunner:
 
     def stop(self) -> None:
         """Ask it to end; `finished` tells when it has."""
-        if not self._stopping.is_set():
-            self._stopping.set()
-            self._waker.send(b"s")
+        self._stopping.set()
+        self._waker.close()  # which makes the other end readable
 
     @property
     def finished(self) -> bool:
@@ -100,6 +99,8 @@ class PodRunner:
         except Stopped:
             pass
         finally:
+            for end in (self._wake, self._waker):
+                end.close()
             self._over.set()
             self._on_end.set()
 
