@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from store_runtime.config.wire import JobReport, StoreStatus, StreamSyncResult
+from store_runtime.config.wire import JobReport, StoreStatus, StreamSync, StreamSyncResult
 from storekeeper.manifests.objects import Manifest, ObjectRef
 
 
@@ -34,14 +34,19 @@ class Observed:
     """The newest report of each job (key: JobName value), from Jobs' pods and from init containers."""
     report_ages: Mapping[str, float] = field(default_factory=dict)
     """Seconds since that report was left behind."""
+    pods: tuple[str, ...] = ()
+    """Names of the store's own pods that still exist, also the ones that are going (not the jobs')."""
     troubles: tuple[PodTrouble, ...] = ()
     runtime: RuntimeView = RuntimeView()
     namespace_terminating: bool = False
+    deleting_seconds: float = 0.0
+    """How long ago the resource's deletion was asked for; 0 if it was not."""
 
 
 @dataclass(frozen=True, slots=True)
 class StreamsObserved:
-    """What the last sync of a LogStore's Streams said; None when there was none since the operator's start."""
+    """What this process last sent to a LogStore's runtime, and what came back; all empty before the first sync."""
 
+    synced: StreamSync | None = None
     result: StreamSyncResult | None = None
     error: str | None = None

@@ -1,0 +1,67 @@
+"""The operator installed by Helm once, a namespace a module, and a PostgreSQL that pods can reach."""
+
+import secrets
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.conftest import Cluster
+from tests.e2e.platform import ROOT, Namespace
+from tests.e2e.postgres import PostgresServer
+
+OPERATOR_NAMESPACE = "storekeeper-system"
+RELEASE = "storekeeper"
+
+
+@pytest.fixture(scope="session")
+def operator(cluster: Cluster) -> Iterator[Cluster]:
+    """`helm install`; at the end `helm uninstall`, which must leave nothing stuck."""
+    install(cluster)
+    yield cluster
+    cluster.helm("uninstall", RELEASE, "--namespace", OPERATOR_NAMESPACE, "--wait", "--timeout=120s")
+
+
+def install(cluster: Cluster) -> None:
+    repository, tag = cluster.image.rsplit(":", 1)
+    cluster.helm(
+        "upgrade", "--install", RELEASE, str(ROOT / "charts/storekeeper"), "--namespace", OPERATOR_NAMESPACE,
+        "--create-namespace", "--set", f"image.repository={repository}", "--set", f"image.tag={tag}",
+        "--set", "image.pullPolicy=IfNotPresent", "--wait", "--timeout=180s",
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def namespace(operator: Cluster) -> Iterator[Namespace]:
+    name = f"e2e-{secrets.token_hex(3)}"
+    operator.kubectl("create", "namespace", name)
+    operator.kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
+    yield Namespace(operator.kubectl, name)
+    operator.kubectl("delete", "namespace", name, "--timeout=180s")
+
+
+@pytest.fixture(scope="session")
+def component_logs(cluster: Cluster) -> list[str]:
+    """What the cluster's own components logged, in order."""
+    lines = [line for path in sorted(cluster.logs.glob("*.log")) for line in path.read_text(errors="replace").splitlines()]
+    assert lines, f"no component logs in {cluster.logs}"
+    return lines
+
+
+@pytest.fixture(scope="module")
+def postgres(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+    folder = tmp_path_factory.mktemp("postgres")
+    for parent in (folder, *folder.parents[:2]):
+        parent.chmod(0o755)  # the server runs as the user postgres
+    server = PostgresServer(Path(folder, "server"), cluster.machine_address, free_port())
+    server.create()
+    server.start()
+    yield server
+    server.stop()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
