@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from storekeeper.adapters.processes.cluster import ProcessCluster
 from storekeeper.adapters.processes.podstatus import CONTAINER_ID_SCHEME
@@ -93,7 +94,8 @@ def _url(folder: StateFolder, host: Manifest, resource: Manifest) -> str:
     path = _file(folder, host, "uri")
     base = Path(path).read_text().strip() if path else ""
     if base and resource["kind"] == "Stream":
-        return f"{base}/api/v1/streams/{resource['metadata']['name']}"
+        name = (resource.get("spec") or {}).get("name") or resource["metadata"]["name"]
+        return f"{base}/api/v1/streams/{quote(name, safe='')}"
     return base
 
 

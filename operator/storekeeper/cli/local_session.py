@@ -7,7 +7,7 @@ from store_runtime.config.quantities import parse_duration
 from storekeeper.adapters.processes.cluster import ProcessCluster
 from storekeeper.adapters.processes.doorbell import ring
 from storekeeper.adapters.processes.statefolder import StateFolder
-from storekeeper.cli.local_files import RESOURCE_KINDS
+from storekeeper.cli.local_files import RESOURCE_KINDS, InvalidFile
 from storekeeper.manifests.objects import LABEL_OWNER_KIND, LABEL_OWNER_NAME, Manifest, ObjectRef, ref_of
 
 ALIASES = {
@@ -16,6 +16,8 @@ ALIASES = {
     "rs": "RuntimeStore", "runtimestore": "RuntimeStore", "runtimestores": "RuntimeStore",
 }  # fmt: skip
 """As `kubectl` takes them: short, singular and plural names, in any case."""
+IMMUTABLE = ("adoptStoreID", "logStoreRef", "name")
+"""Fields of a spec, of any kind, that the CRDs refuse to change."""
 
 
 class UnknownResource(Exception):
@@ -30,8 +32,13 @@ class Session:
         self.cluster = ProcessCluster(folder)
 
     def write(self, manifests: Iterable[Manifest]) -> list[ObjectRef]:
-        """Apply the resources; Secrets first and made anew, as nothing may read the old ones. The resources' refs."""
+        """Apply the resources; Secrets first and made anew, as nothing may read the old ones. The resources' refs.
+
+        Raises InvalidFile, before anything is written, for a change that the CRDs do not allow.
+        """
         ordered = sorted(manifests, key=lambda manifest: manifest["kind"] != "Secret")
+        for manifest in ordered:
+            self._refuse_change(manifest)
         for manifest in ordered:
             if manifest["kind"] == "Secret":
                 self.cluster.delete(ref_of(manifest))
@@ -39,6 +46,15 @@ class Session:
             else:
                 self.cluster.apply(manifest)
         return [ref_of(manifest) for manifest in ordered if manifest["kind"] != "Secret"]
+
+    def _refuse_change(self, new: Manifest) -> None:
+        old = self.cluster.get(ref_of(new)) if new["kind"] != "Secret" else None
+        for field in IMMUTABLE if old is not None else ():
+            before, after = ((m.get("spec") or {}).get(field) or None for m in (old or {}, new))
+            if before != after:
+                raise InvalidFile(
+                    f"{ref_of(new)}: spec.{field} cannot be changed from {before!r}; make a new resource instead"
+                )
 
     def ring(self) -> bool:
         """Wake the supervisor; False if none runs."""
