@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
@@ -294,27 +295,47 @@ def test_a_failed_sync_is_never_taken_for_success(harness, store, monkeypatch):
             call()
 
 
-def test_concurrent_writers_of_a_process_share_syncs(harness, store, monkeypatch):
+@contextmanager
+def queued_together(store, monkeypatch, writers: int):
+    """Start that many threads so that all but the first wait in the queue, and become one batch; yields the syncs."""
     synced, sync = [], os.fdatasync
     gate = threading.Event()
 
     def slow(file: int) -> None:
         synced.append(file)
-        gate.wait(10)
+        gate.wait(30)
         sync(file)
 
+    def start(call) -> None:
+        threads = [threading.Thread(target=call) for _ in range(writers)]
+        for thread in threads:
+            thread.start()
+        deadline = time.monotonic() + 30
+        while len(store.driver._queue) < writers - 1 and time.monotonic() < deadline:
+            time.sleep(0.001)
+        gate.set()
+        for thread in threads:
+            thread.join()
+
     monkeypatch.setattr(os, "fdatasync", slow)
-    threads = [threading.Thread(target=store.increment, args=("p", "k", "m", 1)) for _ in range(20)]
-    for thread in threads:
-        thread.start()
-    deadline = time.monotonic() + 10
-    while len(store.driver._queue) < 19 and time.monotonic() < deadline:
-        time.sleep(0.001)
-    gate.set()
-    for thread in threads:
-        thread.join()
+    yield start, synced
+    monkeypatch.undo()
+
+
+def test_concurrent_writers_of_a_process_share_syncs(harness, store, monkeypatch):
+    with queued_together(store, monkeypatch, 20) as (start, synced):
+        start(lambda: store.increment("p", "k", "m", 1))
     assert store.get_usage("p", "k", "m") == 20.0
     assert len(synced) == 2
+
+
+def test_an_op_id_twice_in_one_batch_counts_once(harness, store, monkeypatch):
+    outcomes: list[bool] = []
+    operations = iter(["first", *["same"] * 9])
+    with queued_together(store, monkeypatch, 10) as (start, _):
+        start(lambda: outcomes.append(store.increment("p", "k", "m", 1, op_id=next(operations))))
+    assert sorted(outcomes) == [False] * 8 + [True] * 2
+    assert store.get_usage("p", "k", "m") == 2.0
 
 
 def test_a_process_of_an_older_epoch_writes_no_more(harness, store):
