@@ -73,7 +73,7 @@ test-backends: setup ## conformance on real database servers
 	$(PYTEST) tests/backends tests/migrations -m server
 
 test-cluster: setup ## the operator on a real Kubernetes (root, or KUBECONFIG)
-	$(PYTEST) tests/cluster tests/e2e -m cluster
+	$(PYTEST) tests/cluster tests/e2e tests/operator -m cluster
 
 test: check test-unit test-backends test-cluster ## all of it
 
