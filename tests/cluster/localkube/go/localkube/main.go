@@ -32,6 +32,7 @@ var components = map[string]func(){
 	"kube-scheduler":          func() { serve(scheduler.NewSchedulerCommand()) },
 	"kubelet":                 func() { serve(kubelet.NewKubeletCommand(context.Background())) },
 	"kube-proxy":              func() { serve(kubeproxy.NewProxyCommand()) },
+	"volumes":                 runVolumes,
 	"kubectl":                 runKubectl,
 }
 
