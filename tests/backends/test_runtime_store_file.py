@@ -249,6 +249,8 @@ def test_a_full_disk_refuses_writers_and_readers_go_on(harness, store):
     acknowledged = len(written.splitlines()) - 1
     assert outcome == {"error": "OutOfSpace", "counted": acknowledged + 1.0, "then": "OutOfSpace"}
     assert 0 < acknowledged < 10
+    data = harness.journal().read_bytes()
+    assert [end for end, _ in frames(data)][-1] == len(data)
     assert store.get_usage("p", "full", "m") == acknowledged + 1.0
     assert store.increment("p", "full", "m", 1) is True
     store.close()

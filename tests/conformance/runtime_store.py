@@ -426,6 +426,31 @@ class RuntimeStoreContract:
             marked.append(sorted(key[:2] for key in after if after[key] != before.get(key)))
         assert marked == [["o/", "u/"], ["u/"], ["u/"], ["c/"], ["c/"]]
 
+    def test_a_mark_written_again_is_not_cleared(self, store):
+        store.driver.set_capture(True)
+        store.increment("p", "k", "m", 1)
+        (stale,) = store.driver.dirty_marks(10)
+        store.increment("p", "k", "m", 1)
+        (mark,) = store.driver.dirty_marks(10)
+        assert (mark.key, mark.version > stale.version) == (stale.key, True)
+        assert store.driver.clear_mark(stale) is False
+        assert store.driver.clear_mark(mark) is True
+        assert store.driver.dirty_marks(10) == ()
+        meta = store.meta()
+        assert store.driver.change_meta(meta.changed(epoch=7), meta.changed(epoch=8)) is False
+        assert store.meta() == meta
+
+    def test_a_target_takes_imports_and_no_writes(self, store):
+        store.increment("p", "k", "m", 1)
+        page = store.driver.export(None, 10)
+        with changed_role(store, Role.TARGET):
+            store.driver.import_items(page.items)
+            with pytest.raises(Fenced):
+                store.increment("p", "k", "m", 1)
+        with changed_role(store, Role.FENCED), pytest.raises(Fenced):
+            store.driver.import_items(page.items)
+        assert store.get_usage("p", "k", "m") == 1.0
+
     def test_an_export_carries_windows_caches_and_op_ids(self, harness, store):
         store.increment("p", "k", "m", 5, op_id="op")
         store.increment("p", "k", "m", -2)
