@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from storekeeper.api import crdgen
+from storekeeper.api import crdgen, reference
 
 ROOT = Path(__file__).parents[1]
 
@@ -14,6 +14,8 @@ def generated() -> dict[Path, str]:
     for name, text in crdgen.render().items():
         files[ROOT / "crds" / name] = text
         files[ROOT / "charts" / "storekeeper" / "files" / "crds" / name] = text
+    for name, text in reference.render().items():
+        files[ROOT / "docs" / name] = text
     return files
 
 

@@ -24,6 +24,8 @@ _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
 DURATION_PATTERN = r"^(0|([0-9]+(\.[0-9]+)?(ms|s|m|h|d|w))+)$"
 SIZE_PATTERN = r"^[0-9]+(\.[0-9]+)?(k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$"
 
+WRITTEN_CHARS_MAX = 32
+"""Of a duration or a size, where a schema is checked: what is longer is a typing error."""
 DURATION_MAX = timedelta(days=36_500)
 """A hundred years: what is longer is a typing error."""
 
@@ -85,7 +87,7 @@ Duration = Annotated[
     timedelta,
     BeforeValidator(parse_duration),
     PlainSerializer(format_duration, return_type=str),
-    WithJsonSchema({"type": "string", "pattern": DURATION_PATTERN}),
+    WithJsonSchema({"type": "string", "maxLength": WRITTEN_CHARS_MAX, "pattern": DURATION_PATTERN}),
 ]
 """A length of time; 0 or absent means unlimited wherever it is a limit."""
 
@@ -93,6 +95,6 @@ Size = Annotated[
     int,
     BeforeValidator(parse_size),
     PlainSerializer(format_size, return_type=str),
-    WithJsonSchema({"x-kubernetes-int-or-string": True, "pattern": SIZE_PATTERN}),
+    WithJsonSchema({"x-kubernetes-int-or-string": True, "maxLength": WRITTEN_CHARS_MAX, "pattern": SIZE_PATTERN}),
 ]
 """A number of bytes; 0 or absent means unlimited wherever it is a limit."""

@@ -54,24 +54,29 @@ def member_rules(members: Iterable[str], needed: Iterable[str]) -> list[Rule]:
 
 def immutable(field: str, message: str) -> Rule:
     """An optional string of the object that carries the rule: what it is at first, it stays."""
-    return rule(f"self.?{field}.orValue('') == oldSelf.?{field}.orValue('')", message, f".{field}")
+    return rule(f"{_or('self', field, '')} == {_or('oldSelf', field, '')}", message, f".{field}")
 
 
-def volume_rules(member: str, default_size: str, same: str = "true") -> list[Rule]:
+def volume_rules(member: str, default_size: str, same: str) -> list[Rule]:
     """A volume grows and never changes its class. `member`: path of what holds `storage`; `same`: when it counts."""
-    optional = member.replace(".", ".?")
-    size = f".?{optional}.?storage.?size.orValue('{default_size}')"
-    name = f".?{optional}.?storage.?storageClassName.orValue('')"
-    grows = f"quantity(string(self{size})).compareTo(quantity(string(oldSelf{size}))) >= 0"
+    size, name = f"{member}.storage.size", f"{member}.storage.storageClassName"
+    old, new = (f"quantity(string({_or(root, size, default_size)}))" for root in ("oldSelf", "self"))
     return [
         rule(
-            f"!({same}) || {grows}",
+            f"!{same} || {new}.compareTo({old}) >= 0",
             f"a volume cannot shrink; keep the size it has (without a size it is {default_size})",
-            f".{member}.storage.size",
+            f".{size}",
         ),
         rule(
-            f"!({same}) || self{name} == oldSelf{name}",
+            f"!{same} || {_or('self', name, '')} == {_or('oldSelf', name, '')}",
             "the class of a volume that exists cannot be changed; keep storageClassName as it was",
-            f".{member}.storage.storageClassName",
+            f".{name}",
         ),
     ]
+
+
+def _or(root: str, path: str, default: str) -> str:
+    """The string at a path whose parts are all optional. Not `.?` and orValue: their cost is estimated as unbounded."""
+    parts = path.split(".")
+    present = " && ".join(f"has({root}.{'.'.join(parts[: n + 1])})" for n in range(len(parts)))
+    return f"({present} ? {root}.{path} : '{default}')"

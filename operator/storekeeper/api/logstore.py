@@ -80,7 +80,7 @@ class LogStoreSpec(StoreSpec):
                 "adoptStoreID", "a store's identity cannot be changed; make a new resource that adopts the store"
             ),
             *volume_rules("backend.sqlite", "10Gi", _ON_SQLITE),
-            *volume_rules("entries", "20Gi", "has(self.entries) && has(oldSelf.entries)"),
+            *volume_rules("entries", "20Gi", "(has(self.entries) && has(oldSelf.entries))"),
         )
     )
 

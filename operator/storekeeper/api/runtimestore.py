@@ -71,7 +71,9 @@ class RuntimeStoreSpec(StoreSpec):
     backend: UsageBackendSpec | None = Field(
         None, description="Where counters and cache are. Default: files on a volume of 1Gi."
     )
-    windows: Windows = Field(DEFAULT_WINDOWS, description="Lengths of time over which usage can be asked.")
+    windows: Windows = Field(
+        DEFAULT_WINDOWS, description="Lengths of time over which usage can be asked. Default: 1m, 1h, 24h."
+    )
     cache: CacheSpec = Field(CacheSpec(), description="The response cache.")
 
     @model_validator(mode="after")
