@@ -28,14 +28,14 @@ def _claimed(meta: StoreMeta | None, store: StoreIdentity, epoch: int, schema_ve
             f"this backend belongs to the store {meta.store_id}, not to {store.id}; give this store a database of "
             "its own, or set spec.adoptStoreID on a new resource if that store was released"
         )
-    if meta.owner == store.owner:
-        return meta
-    if meta.role is not Role.RELEASED:
+    if meta.role is Role.RELEASED:
+        return meta.changed(owner=store.owner, role=Role.ACTIVE)
+    if meta.owner != store.owner:
         raise OwnedByAnother(
             f"the store {meta.store_id} is still owned by the resource {meta.owner} (role {meta.role}); "
             "delete that resource with deletionPolicy Retain first, which releases it"
         )
-    return meta.changed(owner=store.owner, role=Role.ACTIVE)
+    return meta
 
 
 def release(driver: Switchable, store: StoreIdentity) -> None:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.conftest import Cluster
+from tests.cluster.access import ClusterAccess
+from tests.cluster.conftest import cluster as cluster
+from tests.cluster.localkube.places import Places
 from tests.e2e.platform import ROOT, Namespace
 from tests.e2e.postgres import PostgresServer
 
@@ -16,41 +18,46 @@ RELEASE = "storekeeper"
 
 
 @pytest.fixture(scope="session")
-def operator(cluster: Cluster) -> Iterator[Cluster]:
+def operator(cluster: ClusterAccess) -> Iterator[ClusterAccess]:
     """`helm install`; at the end `helm uninstall`, which must leave nothing stuck."""
     install(cluster)
     yield cluster
     cluster.helm("uninstall", RELEASE, "--namespace", OPERATOR_NAMESPACE, "--wait", "--timeout=120s")
 
 
-def install(cluster: Cluster) -> None:
+def install(cluster: ClusterAccess) -> None:
     repository, tag = cluster.image.rsplit(":", 1)
     cluster.helm(
         "upgrade", "--install", RELEASE, str(ROOT / "charts/storekeeper"), "--namespace", OPERATOR_NAMESPACE,
         "--create-namespace", "--set", f"image.repository={repository}", "--set", f"image.tag={tag}",
-        "--set", "image.pullPolicy=IfNotPresent", "--wait", "--timeout=180s",
+        "--set", "scope.clusterWide=true", "--wait", "--timeout=180s",
     )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def namespace(operator: Cluster) -> Iterator[Namespace]:
+def namespace(operator: ClusterAccess) -> Iterator[Namespace]:
     name = f"e2e-{secrets.token_hex(3)}"
     operator.kubectl("create", "namespace", name)
     operator.kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
-    yield Namespace(operator.kubectl, name)
+    yield Namespace(operator, name)
     operator.kubectl("delete", "namespace", name, "--timeout=180s")
 
 
 @pytest.fixture(scope="session")
-def component_logs(cluster: Cluster) -> list[str]:
+def component_logs(cluster: ClusterAccess) -> list[str]:
     """What the cluster's own components logged, in order."""
-    lines = [line for path in sorted(cluster.logs.glob("*.log")) for line in path.read_text(errors="replace").splitlines()]
-    assert lines, f"no component logs in {cluster.logs}"
-    return lines
+    if cluster.machine_address is None:
+        return cluster.kubectl(
+            "logs", "--namespace=kube-system", "--selector=tier=control-plane", "--tail=-1"
+        ).splitlines()
+    files = sorted(Places.from_environment().logs.iterdir())
+    return [line for path in files for line in path.read_text(errors="replace").splitlines()]
 
 
 @pytest.fixture(scope="module")
-def postgres(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+def postgres(cluster: ClusterAccess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+    if cluster.machine_address is None:
+        pytest.fail("KUBECONFIG: the tests do not know where pods of that cluster reach this machine")
     folder = tmp_path_factory.mktemp("postgres")
     for parent in (folder, *folder.parents[:2]):
         parent.chmod(0o755)  # the server runs as the user postgres

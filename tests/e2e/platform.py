@@ -9,19 +9,16 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import httpx
+
+from tests.cluster.access import ClusterAccess
+from tests.cluster.localkube.commands import LocalkubeError
 
 ROOT = Path(__file__).parents[2]
 READY_SECONDS = 180.0
 POLL_SECONDS = 0.5
-
-
-class Kubectl(Protocol):
-    """kubectl of the cluster under test; raises CalledProcessError with its words."""
-
-    def __call__(self, *arguments: str, stdin: str | None = None) -> str: ...
 
 
 def eventually(question: Callable[[], Any], what: str, seconds: float = READY_SECONDS) -> Any:
@@ -33,8 +30,8 @@ def eventually(question: Callable[[], Any], what: str, seconds: float = READY_SE
             if answer is not None and answer is not False:
                 return answer
             last = repr(answer)
-        except (httpx.HTTPError, subprocess.CalledProcessError, KeyError) as error:
-            last = f"{type(error).__name__}: {error} {getattr(error, 'stderr', '')}"
+        except (httpx.HTTPError, LocalkubeError, KeyError) as error:
+            last = f"{type(error).__name__}: {error}"
         time.sleep(POLL_SECONDS)
     raise AssertionError(f"not within {seconds:.0f} s: {what}; last: {last}")
 
@@ -43,28 +40,31 @@ def eventually(question: Callable[[], Any], what: str, seconds: float = READY_SE
 class Namespace:
     """One namespace of the cluster, and the stores in it."""
 
-    kubectl: Kubectl
+    cluster: ClusterAccess
     name: str
+
+    def kubectl(self, *arguments: str, text: str | None = None) -> str:
+        return self.cluster.kubectl(*arguments, "--namespace", self.name, text=text)
 
     # -- resources ----------------------------------------------------------------------------------------------------
 
     def apply(self, text: str) -> None:
-        self.kubectl("apply", "--server-side", "--namespace", self.name, "--filename", "-", stdin=text)
+        self.kubectl("apply", "--server-side", "--filename=-", text=text)
 
     def patch(self, kind: str, name: str, **spec: Any) -> None:
         body = json.dumps({"spec": spec})
-        self.kubectl("patch", kind, name, "--namespace", self.name, "--type=merge", "--patch", body)
+        self.kubectl("patch", kind, name, "--type=merge", "--patch", body)
 
     def get(self, kind: str, name: str) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.kubectl("get", kind, name, "--namespace", self.name, "--output=json"))
+        found: dict[str, Any] = json.loads(self.kubectl("get", kind, name, "--output=json"))
         return found
 
     def names(self, kind: str, labels: str = "") -> list[str]:
-        listing = self.kubectl("get", kind, "--namespace", self.name, "--selector", labels, "--output=name")
+        listing = self.kubectl("get", kind, "--selector", labels, "--output=name")
         return [line.split("/", 1)[1] for line in listing.split()]
 
     def delete(self, kind: str, name: str, *more: str) -> None:
-        self.kubectl("delete", kind, name, "--namespace", self.name, *more)
+        self.kubectl("delete", kind, name, *more)
 
     def exists(self, kind: str, name: str) -> bool:
         return name in self.names(kind)
@@ -104,8 +104,8 @@ class Namespace:
     def story(self, kind: str, name: str) -> str:
         """What a person would look at: the status, the pods, the Events."""
         status = json.dumps(self.get(kind, name).get("status"), indent=1)
-        pods = self.kubectl("get", "pods", "--namespace", self.name, "--output=wide")
-        events = self.kubectl("get", "events", "--namespace", self.name, "--sort-by=.lastTimestamp")
+        pods = self.kubectl("get", "pods", "--output=wide")
+        events = self.kubectl("get", "events", "--sort-by=.lastTimestamp")
         return f"{status}\n{pods}\n{events[-6000:]}"
 
     # -- applications -------------------------------------------------------------------------------------------------
@@ -128,19 +128,18 @@ class Namespace:
     @contextlib.contextmanager
     def forwarded(self, target: str, port: int) -> Iterator[str]:
         """A port of this machine that leads to `target`; `kubectl port-forward` ends when its pod does."""
-        with start_forward(self.kubectl, self.name, target, port) as process:
-            assert process.stdout is not None
-            line = process.stdout.readline()
+        command = [self.cluster.kubectl_program, "port-forward", "--address=127.0.0.1", target, f":{port}"]
+        command += ["--namespace", self.name]
+        environment = self.cluster.environment
+        with subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as it:
+            assert it.stdout is not None
+            line = it.stdout.readline()
             found = re.search(r"127\.0\.0\.1:(\d+)", line)
-            if found is None:
-                raise subprocess.CalledProcessError(process.wait(), "port-forward", line, process.stderr.read())  # type: ignore[union-attr]
             try:
+                if found is None:
+                    raise LocalkubeError(f"port-forward to {target}: {line}")
                 yield f"http://127.0.0.1:{found[1]}"
             finally:
-                process.terminate()
-
-
-def start_forward(kubectl: Kubectl, namespace: str, target: str, port: int) -> "subprocess.Popen[str]":
-    command = ["kubectl", "port-forward", "--namespace", namespace, "--address=127.0.0.1", target, f":{port}"]
-    environment = kubectl.environment  # type: ignore[attr-defined]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+                it.terminate()

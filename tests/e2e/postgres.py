@@ -35,7 +35,9 @@ class PostgresServer:
             rules.write("host all all 198.18.0.0/15 scram-sha-256\n")
 
     def start(self) -> None:
-        options = f"-p {self.port} -c listen_addresses=127.0.0.1,{self.host} -c unix_socket_directories={self.directory}"
+        options = (
+            f"-p {self.port} -c listen_addresses=127.0.0.1,{self.host} -c unix_socket_directories={self.directory}"
+        )
         log = str(self.directory / "log")
         self._run("pg_ctl", "-D", str(self.directory / "data"), "-l", log, "-o", options, "-w", "start")
 

@@ -33,7 +33,13 @@ def test_a_missing_secret_is_named_and_recovers_by_itself(namespace: Namespace, 
     namespace.apply(secret("late-db", postgres))
     namespace.wait_ready("logstore", "late", seconds=300)
     with namespace.client("logstore", "late") as client:
-        row = {"id": "a", "timestamp": datetime.now(UTC).isoformat(), "provider": "p", "model": "m", "status": "success"}
+        row = {
+            "id": "a",
+            "timestamp": datetime.now(UTC).isoformat(),
+            "provider": "p",
+            "model": "m",
+            "status": "success",
+        }
         assert client.post("/v1/request-logs", json=row).json()["created"] == 1
 
 

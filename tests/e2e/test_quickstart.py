@@ -147,7 +147,9 @@ def test_a_killed_pod_loses_nothing_acknowledged(stores: Namespace, writer: Writ
 def test_a_deleted_child_returns(stores: Namespace, kind: str, name: str) -> None:
     uid = stores.get(kind, name)["metadata"]["uid"]
     stores.delete(kind, name)
-    eventually(lambda: stores.exists(kind, name) and stores.get(kind, name)["metadata"]["uid"] != uid, f"{kind} again", 60)
+    eventually(
+        lambda: stores.exists(kind, name) and stores.get(kind, name)["metadata"]["uid"] != uid, f"{kind} again", 60
+    )
     stores.wait_ready("logstore", "gateway")
 
 
