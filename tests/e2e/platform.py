@@ -121,9 +121,11 @@ class Namespace:
         binding = self.binding(kind, name)
         service = binding["host"].split(".")[0]
         headers = {"Authorization": f"Bearer {binding['token']}"}
-        with self.forwarded(f"service/{service}", int(binding["port"])) as base:
-            with httpx.Client(base_url=base, headers=headers, timeout=30) as client:
-                yield client
+        with (
+            self.forwarded(f"service/{service}", int(binding["port"])) as base,
+            httpx.Client(base_url=base, headers=headers, timeout=30) as client,
+        ):
+            yield client
 
     @contextlib.contextmanager
     def forwarded(self, target: str, port: int) -> Iterator[str]:

@@ -5,6 +5,9 @@ import shutil
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import psycopg
 
 BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 START_SECONDS = 60
@@ -54,8 +57,6 @@ class PostgresServer:
         return listing.split()
 
     def _sql(self, database: str, statement: str) -> str:
-        import psycopg
-
         connection = psycopg.connect(
             host="127.0.0.1", port=self.port, user=self.user, password=self.password, dbname=database, autocommit=True
         )
@@ -65,9 +66,7 @@ class PostgresServer:
 
     def _run(self, program: str, *arguments: str) -> None:
         command = ["runuser", "-u", "postgres", "--", str(BINARIES[-1] / program), *arguments]
-        done = subprocess.run(
-            command, cwd=self.directory, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            timeout=START_SECONDS, check=False,
-        )  # fmt: skip
+        pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        done = subprocess.run(command, cwd=self.directory, text=True, timeout=START_SECONDS, check=False, **pipes)
         if done.returncode:
             raise AssertionError(f"{program} failed: {done.stdout[-2000:]}")

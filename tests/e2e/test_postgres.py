@@ -13,8 +13,8 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 def manifest(name: str, server: PostgresServer, database: str, secret: str) -> str:
     return (
         f"apiVersion: storekeeper.dev/v1alpha1\nkind: LogStore\nmetadata: {{name: {name}}}\nspec:\n"
-        f"  backend:\n    type: postgres\n    postgres: {{host: {server.host}, port: {server.port}, database: {database},"
-        f" sslMode: disable, credentialsSecretRef: {{name: {secret}}}}}\n  deletionPolicy: Delete\n"
+        f"  backend:\n    type: postgres\n    postgres: {{host: {server.host}, port: {server.port},"
+        f" database: {database}, sslMode: disable, credentialsSecretRef: {{name: {secret}}}}}\n  deletionPolicy: Delete\n"
     )
 
 

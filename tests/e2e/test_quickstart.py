@@ -89,7 +89,7 @@ class Writer(threading.Thread):
 
     def __init__(self, stores: Namespace) -> None:
         super().__init__(daemon=True)
-        self.stores, self.acknowledged, self.ended = stores, [], threading.Event()
+        self.stores, self.ended = stores, threading.Event()
         self.acknowledged: list[str] = []
         self.failures = 0
 
