@@ -3,7 +3,14 @@
 One instance a process, handed to those who count; no global registry, so that tests have their own.
 """
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
 
 RECONCILE_BUCKETS = (0.001, 0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 QUEUE_BUCKETS = (0.001, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 120.0)
@@ -13,6 +20,7 @@ class Metrics:
     """Thread-safe, as prometheus-client is."""
 
     def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # twice the series, for a time that nobody asks for
         registry = self.registry = CollectorRegistry()
         self.reconciles = Counter("storekeeper_reconcile_total", "Reconciles", ["kind", "result"], registry=registry)
         self.reconcile_errors = Counter(

@@ -32,10 +32,12 @@ class LeaseApi:
         self.version = 0
         self.down = False
         self.writes = 0
+        self.reads = 0
 
     def get(self, kind: str, namespace: str | None, name: str) -> dict[str, Any] | None:
         assert (kind, namespace, name) == ("Lease", "ops", "storekeeper")
         self._answer()
+        self.reads += 1
         return self.lease
 
     def request(self, method: str, kind: str, where: str, *, body: dict[str, Any]) -> Answer:
@@ -43,7 +45,9 @@ class LeaseApi:
         if method == "POST" and self.lease is not None:
             raise ClusterError("there is one", status=409, code="AlreadyExists")
         if method == "PUT":
-            held = self.lease["metadata"]["resourceVersion"] if self.lease else None
+            if self.lease is None:
+                raise ClusterError("there is none", status=404, code="NotFound")
+            held = self.lease["metadata"]["resourceVersion"]
             if body["metadata"].get("resourceVersion") != held:
                 raise ClusterError("changed meanwhile", status=409, code="Conflict")
         self.version += 1
@@ -123,6 +127,22 @@ def test_of_two_that_reach_for_it_at_once_one_wins(api: LeaseApi, clock: Clock) 
     assert not one.hold()
     api.get = api_get  # type: ignore[method-assign]
     assert spec(api)["holderIdentity"] == "two"
+
+
+def test_renewing_costs_one_call(api: LeaseApi, clock: Clock) -> None:
+    one = candidate(api, "one", clock)
+    assert one.hold()
+    reads = api.reads
+    for _ in range(3):
+        assert one.hold()
+    assert api.reads == reads
+
+
+def test_a_lease_that_was_deleted_is_made_anew(api: LeaseApi, clock: Clock) -> None:
+    one = candidate(api, "one", clock)
+    assert one.hold()
+    api.lease = None
+    assert one.hold()
 
 
 def test_a_released_lease_is_free_at_once(api: LeaseApi, clock: Clock) -> None:

@@ -31,11 +31,11 @@ def keygen(
     namespace: Annotated[str, typer.Option(help="Namespace of that Secret.")] = "default",
 ) -> None:
     """Create the key that signs tokens, unless it is there already; a key that exists is never read or changed."""
-    from storekeeper.cli import keygen as keys
+    from storekeeper.cli.keygen import into_cluster, into_file
 
     if bool(secret) == (file is not None):
         raise typer.BadParameter("give one of them: --secret NAME (in the cluster) or --file PATH", param_hint="--file")
-    raise typer.Exit(keys.into_file(file) if file is not None else keys.into_cluster(secret, namespace))
+    raise typer.Exit(into_file(file) if file is not None else into_cluster(secret, namespace))
 
 
 @app.command()

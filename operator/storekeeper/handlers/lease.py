@@ -51,6 +51,8 @@ class Lease:
 
     def hold(self, *, seize: bool = False) -> bool:
         """Take or renew it; False: another holds it. `seize` takes it from its holder. Raises ClusterError."""
+        if self._seen is not None and self._is_mine(self._seen) and self._write("PUT", self._seen):
+            return True  # what we wrote last still stood: nothing to read first
         live = self._api.get("Lease", self._namespace, self._name)
         if live is None:
             return self._write("POST", {"metadata": {"name": self._name, "namespace": self._namespace}})
@@ -89,7 +91,7 @@ class Lease:
         try:
             self._send(method, {**live, "spec": spec})
         except ClusterError as error:
-            if error.status == 409:
+            if error.status in (404, 409):  # gone, or somebody was faster
                 return False
             raise
         return True
