@@ -71,7 +71,8 @@ class Reconciler:
         self._executor = Executor(cluster, runtime_api, signer)
         self._clock = clock
         self._metrics = metrics or Metrics()
-        self._synced: dict[tuple[ObjectRef, str], StreamsObserved] = {}
+        self._synced: dict[ObjectRef, tuple[str, StreamsObserved]] = {}
+        """Streams key → (uid of its LogStore, what that was told last)."""
         self._synced_lock = threading.Lock()
 
     def reconcile(self, key: ObjectRef) -> float | None:
@@ -124,14 +125,7 @@ class Reconciler:
 
     def _situation(self, resource: StoreResource) -> tuple[Situation, Place]:
         place = self._places(resource)
-        observed = observe_store(
-            self._cluster,
-            self._runtime_api,
-            resource.ref,
-            url=place.url,
-            deleting=resource.metadata.is_deleting,
-            now=self._now(),
-        )
+        observed = observe_store(self._cluster, self._runtime_api, resource, url=place.url, now=self._now())
         return situate(resource, observed, place), place
 
     # -- Streams ------------------------------------------------------------------------------------------------------
@@ -139,16 +133,16 @@ class Reconciler:
     def _streams(self, key: ObjectRef) -> float | None:
         streams, bodies = self._streams_of(key)
         logstore, url = self._log_store(key)
-        memory = (key, logstore.metadata.uid if logstore else "")
-        if not streams and self._recall(memory) == StreamsObserved():
+        if not streams and (logstore is None or not logstore.hosts_entries):
             self._forget(key)
             return None
+        uid = logstore.metadata.uid if logstore else ""
         runtime = self._runtime_of(logstore, url)
-        observed = self._recall(memory)
+        observed = self._recall(key, uid)
         plan = plan_streams(logstore, streams, observed, runtime)
         target = Target(url, audience(ObjectRef("LogStore", key.namespace, key.name)))
         outcomes = self._executor.execute(plan.steps, target)
-        observed = self._learn(memory, plan, observed, outcomes)
+        observed = self._learn(key, uid, plan, observed, outcomes)
         replies = {outcome.name: outcome for outcome in observed.result.outcomes} if observed.result else {}
         removal = self._executor.execute(plan_stream_removal(streams, logstore, replies), target)
         for stream in streams:
@@ -204,12 +198,14 @@ class Reconciler:
 
     # -- what the last sync said --------------------------------------------------------------------------------------
 
-    def _recall(self, memory: tuple[ObjectRef, str]) -> StreamsObserved:
+    def _recall(self, key: ObjectRef, uid: str) -> StreamsObserved:
+        """A LogStore that was made anew knows nothing of what its predecessor was told."""
         with self._synced_lock:
-            return self._synced.get(memory, StreamsObserved())
+            known, observed = self._synced.get(key, ("", StreamsObserved()))
+        return observed if known == uid else StreamsObserved()
 
     def _learn(
-        self, memory: tuple[ObjectRef, str], plan: StreamsPlan, before: StreamsObserved, outcomes: Sequence[Outcome]
+        self, key: ObjectRef, uid: str, plan: StreamsPlan, before: StreamsObserved, outcomes: Sequence[Outcome]
     ) -> StreamsObserved:
         observed = before
         for outcome in outcomes:
@@ -218,12 +214,12 @@ class Reconciler:
         if (failure := _failure(outcomes)) is not None:
             observed = replace(observed, error=failure.error)
         with self._synced_lock:
-            self._synced[memory] = observed
+            self._synced[key] = uid, observed
         return observed
 
     def _forget(self, key: ObjectRef) -> None:
         with self._synced_lock:
-            self._synced = {memory: seen for memory, seen in self._synced.items() if memory[0] != key}
+            self._synced.pop(key, None)
 
     # -- telling ------------------------------------------------------------------------------------------------------
 

@@ -9,6 +9,8 @@ import pytest
 
 from store_runtime.config.wire import JobName
 from storekeeper.adapters.runtime_api import RuntimeApi, RuntimeUnavailable
+from storekeeper.api.logstore import LogStore
+from storekeeper.api.parse import parse
 from storekeeper.manifests.objects import API_VERSIONS, LABEL_JOB, LABEL_OWNER_KIND, LABEL_OWNER_NAME, ObjectRef
 from storekeeper.observe.cache import Cache
 from storekeeper.observe.pods import MESSAGE_CHARS_MAX, is_starting, reports, troubles
@@ -16,7 +18,20 @@ from storekeeper.observe.store import observe_store, serves
 
 from .api_server import ApiServer, Reply
 
-REF = ObjectRef("LogStore", "n", "gateway")
+
+def store(**metadata: Any) -> LogStore:
+    found = parse(
+        {
+            "apiVersion": API_VERSIONS["LogStore"],
+            "kind": "LogStore",
+            "metadata": {"namespace": "n", "name": "gateway", "uid": "u", **metadata},
+        }
+    )
+    assert isinstance(found, LogStore)
+    return found
+
+
+STORE = store()
 NOW = datetime(2026, 1, 1, 0, 10, tzinfo=UTC)
 
 
@@ -292,7 +307,7 @@ def test_a_store_at_rest_costs_one_question(runtime_api: RuntimeApi, server: Api
     ready = {**READY, "initContainerStatuses": [{"name": "migrate", "state": ended(report("migrate"))}]}
     reader.put(pod(**ready))
     server.answer = lambda _: Reply(200, STATUS)
-    found = observe_store(reader, runtime_api, REF, url=server.url, deleting=False, now=NOW)
+    found = observe_store(reader, runtime_api, STORE, url=server.url, now=NOW)
     assert list(found.children) == [ObjectRef("Service", "n", "gateway-logs")]
     assert found.pods == ("gateway-logs-0",)
     assert found.reports["migrate"].ok
@@ -309,7 +324,7 @@ def test_a_store_at_rest_costs_one_question(runtime_api: RuntimeApi, server: Api
 def test_a_runtime_is_not_asked_before_its_pod_is_ready(runtime_api: RuntimeApi, server: ApiServer) -> None:
     reader = Reader()
     reader.put(pod(phase="Running", conditions=[{"type": "Ready", "status": "False"}]))
-    found = observe_store(reader, runtime_api, REF, url=server.url, deleting=False, now=NOW)
+    found = observe_store(reader, runtime_api, STORE, url=server.url, now=NOW)
     assert (found.runtime.status, found.runtime.error) == (None, None)
     assert server.requests == []
 
@@ -322,14 +337,14 @@ def test_a_job_that_runs_is_no_store_that_serves() -> None:
 def test_pods_of_jobs_are_not_the_stores_own(runtime_api: RuntimeApi) -> None:
     reader = Reader()
     reader.put(pod("gateway-logs-release-x", job="release", **READY))
-    found = observe_store(reader, runtime_api, REF, url="http://127.0.0.1:1", deleting=False, now=NOW)
+    found = observe_store(reader, runtime_api, STORE, url="http://127.0.0.1:1", now=NOW)
     assert found.pods == ()
 
 
 def test_events_are_only_read_of_pods_that_do_not_start(runtime_api: RuntimeApi) -> None:
     reader = Reader()
     reader.put(pod(phase="Pending"))
-    found = observe_store(reader, runtime_api, REF, url="http://127.0.0.1:1", deleting=False, now=NOW)
+    found = observe_store(reader, runtime_api, STORE, url="http://127.0.0.1:1", now=NOW)
     assert reader.asked == ["gateway-logs-0"]
     assert [trouble.reason for trouble in found.troubles] == ["FailedMount", "B", "C"]
     assert len(found.troubles[0].message) == MESSAGE_CHARS_MAX
@@ -337,7 +352,12 @@ def test_events_are_only_read_of_pods_that_do_not_start(runtime_api: RuntimeApi)
 
 def test_the_namespace_is_only_asked_for_when_the_resource_goes(runtime_api: RuntimeApi) -> None:
     reader = Reader()
-    assert observe_store(reader, runtime_api, REF, url="", deleting=True, now=NOW).namespace_terminating
+    assert not observe_store(reader, runtime_api, STORE, url="", now=NOW).namespace_terminating
+    assert reader.asked == []
+    going = store(deletionTimestamp="2026-01-01T00:09:00Z")
+    found = observe_store(reader, runtime_api, going, url="", now=NOW)
+    assert found.namespace_terminating
+    assert found.deleting_seconds == 60.0
     assert reader.asked == ["n"]
 
 
@@ -365,6 +385,6 @@ def test_a_runtime_that_is_away_is_an_observation(runtime_api: RuntimeApi, serve
     server.close()
     reader = Reader()
     reader.put(pod(**READY))
-    found = observe_store(reader, runtime_api, REF, url=server.url, deleting=False, now=NOW)
+    found = observe_store(reader, runtime_api, STORE, url=server.url, now=NOW)
     assert found.runtime.status is None
     assert "does not answer" in (found.runtime.error or "")

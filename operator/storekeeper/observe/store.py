@@ -4,6 +4,7 @@ from datetime import datetime
 
 from storekeeper.adapters.cluster import ClusterError, ClusterReader, by_ref
 from storekeeper.adapters.runtime_api import RuntimeApi, RuntimeUnavailable
+from storekeeper.api.resource import StoreResource
 from storekeeper.manifests.objects import (
     CHILD_KINDS,
     LABEL_JOB,
@@ -22,12 +23,13 @@ PODS_ASKED_MAX = 5
 
 
 def observe_store(
-    reader: ClusterReader, runtime_api: RuntimeApi, ref: ObjectRef, *, url: str, deleting: bool, now: datetime
+    reader: ClusterReader, runtime_api: RuntimeApi, resource: StoreResource, *, url: str, now: datetime
 ) -> Observed:
-    """Everything the plan of `ref`, a LogStore or RuntimeStore, decides on. `url` is its runtime's base URL.
+    """Everything the plan of a LogStore or RuntimeStore decides on. `url` is its runtime's base URL.
 
     Raises ClusterError if the cluster cannot be asked; a runtime that does not answer is an observation.
     """
+    ref, deleting = resource.ref, resource.metadata.deletion_timestamp
     labels = {LABEL_OWNER_KIND: ref.kind, LABEL_OWNER_NAME: ref.name}
     children = by_ref(child for kind in CHILD_KINDS for child in reader.find(kind, ref.namespace, labels))
     pods = reader.find("Pod", ref.namespace, labels)
@@ -39,7 +41,8 @@ def observe_store(
         pods=tuple(pod["metadata"]["name"] for pod in pods if _is_own(pod)),
         troubles=(*malformed, *_troubles(reader, pods)),
         runtime=runtime_view(runtime_api, ref, url) if serves(pods) else RuntimeView(),
-        namespace_terminating=deleting and reader.namespace_terminating(ref.namespace),
+        namespace_terminating=bool(deleting) and reader.namespace_terminating(ref.namespace),
+        deleting_seconds=(now - datetime.fromisoformat(deleting)).total_seconds() if deleting else 0.0,
     )
 
 
