@@ -55,7 +55,7 @@ def test_a_file_that_is_there_is_left_alone(cli: CliRunner, tmp_path: Path) -> N
     file.write_text("mine")
     done = cli.invoke(app, ["keygen", "--file", str(file)])
     assert (done.exit_code, file.read_text()) == (0, "mine")
-    assert "left as it was" in done.output
+    assert "left as it is" in done.output
 
 
 def test_a_secret_is_posted_and_nothing_is_read(cli: CliRunner, server: ApiServer, tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_a_secret_that_is_there_is_left_alone(cli: CliRunner, server: ApiServer)
     server.answer = lambda _: refusal(409, "AlreadyExists")
     done = cli.invoke(app, ["keygen", "--secret", "signing"])
     assert done.exit_code == 0
-    assert "left as it was" in done.output
+    assert "left as it is" in done.output
 
 
 def test_a_refusal_fails_the_hook(cli: CliRunner, server: ApiServer) -> None:
