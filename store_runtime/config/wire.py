@@ -42,6 +42,7 @@ class JobName(StrEnum):
     RETAIN = "retain"
     RELEASE = "release"
     DESTROY = "destroy"
+    SERVE = "serve"  # reports only why it could not start
 
 
 class JobReport(Document):
@@ -136,3 +137,33 @@ class RetainResult(Document):
     evicted: int = 0
     payloads: int = 0
     segments: int = 0
+
+
+class RoleChange(Document):
+    """POST /v1/admin/fence and /v1/admin/activate: a compare-and-set of `_store_meta`.
+
+    Nothing changes, and 409 RoleChanged says so, unless the role (and the epoch, if given) is as expected.
+    """
+
+    expected_role: Role
+    role: Role
+    expected_epoch: int | None = Field(None, ge=1)
+    epoch: int | None = Field(None, ge=1, description="The epoch from then on; it never goes down.")
+
+
+class CaptureChange(Document):
+    """POST /v1/admin/capture: dirty marks on or off, only in the role that is expected."""
+
+    expected_role: Role
+    capture: bool
+
+
+class MetaDocument(Document):
+    """`_store_meta` after a change."""
+
+    store_id: str
+    role: Role
+    epoch: int
+    capture: bool
+    schema_version: str = ""
+    successor: str = ""

@@ -1,5 +1,9 @@
-"""The application: which routers a config's kind has, put together with authentication, problems and documentation."""
+"""The application: which routers a config's kind has, put together with authentication, problems and documentation.
 
+Observed ▸ EndsEventStreams ▸ body limit ▸ route: token and scope ▸ validation ▸ offload ▸ store
+"""
+
+import asyncio
 from collections.abc import Iterator
 from importlib.metadata import version
 
@@ -7,23 +11,52 @@ from fastapi import APIRouter, FastAPI
 from fastapi_offline import FastAPIOffline
 
 from store_runtime.config.runtime import RuntimeStoreConfig
-from store_runtime.http import problems
+from store_runtime.http import admin, health, openapi, problems
 from store_runtime.http.auth import Authenticator
+from store_runtime.http.endings import EndsEventStreams
+from store_runtime.http.metrics import Observed
 from store_runtime.jobs.kinds import Runtime
+
+BODY_BYTES_MAX = 64 * 1024 * 1024
+"""Of any request, as sent: routers have limits of their own below it; this one bounds memory whatever they do."""
+NO_TELEMETRY = {"tracing": False, "metrics": False, "logs": False, "operation_spans": False}
+"""FastAPI's own: ours is in metrics, and bodies must not get into anything."""
 
 
 def create_app(runtime: Runtime) -> FastAPI:
-    """An ASGI application over opened stores; closing them is the caller's."""
+    """An ASGI application over opened stores; closing them is the caller's.
+
+    `app.state.stopping` is an event that the server sets when it begins to stop.
+    """
     config = runtime.config
-    app = FastAPIOffline(title=f"Storekeeper {config.kind}", version=version("storekeeper"), redoc_url=None)
+    app = FastAPIOffline(
+        title=f"Storekeeper {config.kind}",
+        version=version("storekeeper"),
+        redoc_url=None,
+        max_body_size=BODY_BYTES_MAX,
+        telemetry=NO_TELEMETRY,
+    )
     app.state.authenticator = Authenticator(config.auth)
+    app.state.stopping = asyncio.Event()
     problems.install(app)
+    openapi.install(app)
+    app.add_middleware(EndsEventStreams, stopping=app.state.stopping)
+    app.add_middleware(Observed)
     for router in _routers(runtime):
         app.include_router(router)
     return app
 
 
 def _routers(runtime: Runtime) -> Iterator[APIRouter]:
+    watch = health.BackendWatch(runtime)
+    yield health.probes(watch)
+    yield health.status_route(runtime, watch)
+    yield from _store_routers(runtime)
+    yield admin.router(runtime)
+
+
+def _store_routers(runtime: Runtime) -> Iterator[APIRouter]:
+    """Imported here: a kind's routers bring its store's libraries."""
     if isinstance(runtime.config, RuntimeStoreConfig):
         from store_runtime.http import cache, usage
 

@@ -59,8 +59,11 @@ async def _on_validation_error(request: Request, error: Exception) -> Response:
 
 
 def invalid_request(errors: Sequence[Any]) -> InvalidInput:
-    """The first of pydantic's errors, with its place as the field: `limit`, `streams.0.name`."""
+    """The first of pydantic's errors, with its place as the field: `limit`, `streams.0.name`, `body`."""
     first = errors[0]
+    if first["type"] == "json_invalid":
+        said = (first.get("ctx") or {}).get("error", "it cannot be parsed")
+        return InvalidInput(f"the body is not JSON: {said} (at character {first['loc'][-1]})", field="body")
     field = ".".join(str(part) for part in first["loc"][1:]) or str(first["loc"][0])
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
     return InvalidInput(f"{field}: {first['msg']}{more}", field=field)

@@ -1,0 +1,30 @@
+"""`serve`: the server, and a report where it could not start, so that the operator can tell why."""
+
+from pathlib import Path
+
+import structlog
+import typer
+
+from store_runtime.config.runtime import load
+from store_runtime.config.wire import JobName, JobReport
+from store_runtime.errors import StoreError
+from store_runtime.http.server import serve
+from store_runtime.jobs.report import OK, exit_status, failed, leave
+
+_log = structlog.get_logger(__name__)
+
+
+def serve_store(file: Path, report_file: Path | None) -> int:
+    """Exit status: 0 after a clean stop; see store_runtime.jobs.report for the others."""
+    store_id = ""
+    try:
+        config = load(file)
+        store_id = config.store.id
+        serve(config)
+    except Exception as error:
+        report = failed(JobReport(job=JobName.SERVE, ok=False, store_id=store_id), error)
+        _log.error("cannot serve", code=report.code, exc_info=None if isinstance(error, StoreError) else error)
+        leave(report, report_file)
+        typer.echo(f"store-runtime: serve: {report.code}: {report.message}", err=True)
+        return exit_status(report.code)
+    return OK
