@@ -314,6 +314,25 @@ def test_cron_job_runs_when_due_keeps_its_history_short_and_forbids_overlap(hand
     assert datetime.fromisoformat(hands.status("CronJob", "retain")["lastScheduleTime"]).minute % 5 == 0
 
 
+def test_cron_job_neither_overlaps_nor_makes_up_for_what_is_too_late(hands: Hands) -> None:
+    waiting = "import os, sys, time\nwhile not os.path.exists(sys.argv[1]): time.sleep(0.05)"
+    template = {"spec": job("x", script("work", waiting, str(hands.root / "go")))["spec"]}
+    spec = {"schedule": "*/5 * * * *", "jobTemplate": template, "concurrencyPolicy": "Forbid"}
+    hands.now = datetime.now(UTC)
+    hands.cluster.apply(made("CronJob", "retain", spec | {"startingDeadlineSeconds": 60}, "batch/v1"))
+    hands.now = (hands.now + timedelta(minutes=60)).replace(minute=4, second=0)
+    hands.cluster.wake()
+    hands.now = hands.now.replace(minute=5)
+    hands.cluster.wake()
+    eventually(lambda: hands.cluster.find("Job"), "made when due")
+    hands.now = hands.now.replace(minute=10)
+    hands.cluster.wake()
+    (first,) = hands.cluster.find("Job")
+    (hands.root / "go").touch()
+    eventually(lambda: len(hands.cluster.find("Job")) == 2, "the next one begins when the first is over")
+    assert first["metadata"]["name"] != hands.cluster.find("Job")[1]["metadata"]["name"]
+
+
 # -- what pods mount --------------------------------------------------------------------------------------------------
 
 

@@ -173,7 +173,7 @@ class Controllers:
 
     def _seconds_until_due(self) -> float | None:
         times = [jobs.ends_at(job) for job in self._objects.find("Job")]
-        times += [jobs.due_at(cron_job) for cron_job in self._objects.find("CronJob")]
+        times += [jobs.next_due(cron_job, self._now()) for cron_job in self._objects.find("CronJob")]
         due = [time for time in times if time is not None]
         return max(0.0, (min(due) - self._now()).total_seconds()) if due else None
 

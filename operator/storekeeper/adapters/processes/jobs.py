@@ -16,6 +16,8 @@ from storekeeper.manifests.objects import Manifest
 BACKOFF_LIMIT_DEFAULT = 6
 LABELS_JOB_NAME = ("batch.kubernetes.io/job-name", "job-name")
 HISTORY_DEFAULTS = {"successfulJobsHistoryLimit": 3, "failedJobsHistoryLimit": 1}
+SEARCH_SECONDS = 86_400
+"""How far back a missed minute is looked for where startingDeadlineSeconds does not say."""
 _Json = dict[str, Any]
 
 
@@ -92,23 +94,28 @@ def _condition(kind: str, reason: str, now: datetime) -> _Json:
 # -- CronJobs ---------------------------------------------------------------------------------------------------------
 
 
-def due_at(cron_job: Manifest) -> datetime | None:
-    """When its next Job is due (perhaps in the past); None while suspended. ValueError for a bad schedule."""
-    spec = cron_job["spec"]
-    if spec.get("suspend"):
-        return None
-    last = (cron_job.get("status") or {}).get("lastScheduleTime") or cron_job["metadata"]["creationTimestamp"]
-    zone = ZoneInfo(spec["timeZone"]) if "timeZone" in spec else UTC
-    return crontab.parse(spec["schedule"]).next_after(_read(last).astimezone(zone))
+def next_due(cron_job: Manifest, now: datetime) -> datetime | None:
+    """When its next Job will be due, after now; None while suspended."""
+    return None if cron_job["spec"].get("suspend") else _after(cron_job, now)
 
 
 def last_due(cron_job: Manifest, now: datetime) -> datetime | None:
-    """The newest minute up to `now` for which no Job was made yet: missed ones before it are not made up for."""
-    due, newest = due_at(cron_job), None
-    schedule = crontab.parse(cron_job["spec"]["schedule"])
+    """The newest minute up to `now` for which no Job was made yet: missed ones before it are not made up for.
+
+    None if there is none, while suspended, and when it is later than startingDeadlineSeconds allows.
+    """
+    last = _read((cron_job.get("status") or {}).get("lastScheduleTime") or cron_job["metadata"]["creationTimestamp"])
+    deadline_seconds = cron_job["spec"].get("startingDeadlineSeconds", SEARCH_SECONDS)
+    due, newest = next_due(cron_job, max(last, now - timedelta(seconds=deadline_seconds))), None
     while due is not None and due <= now:
-        newest, due = due, schedule.next_after(max(due, now.astimezone(due.tzinfo) - timedelta(days=1)))
+        newest, due = due, _after(cron_job, due)
     return newest
+
+
+def _after(cron_job: Manifest, moment: datetime) -> datetime:
+    name = cron_job["spec"].get("timeZone", "Etc/UTC")
+    zone = UTC if name in ("UTC", "Etc/UTC") else ZoneInfo(name)  # UTC needs no time zone data on the machine
+    return crontab.parse(cron_job["spec"]["schedule"]).next_after(moment.astimezone(zone))
 
 
 def scheduled_job(cron_job: Manifest, due: datetime) -> Manifest:

@@ -7,7 +7,8 @@ one owner: what was applied last and is not wanted any more goes, what is wanted
 
 from typing import Any
 
-from storekeeper.manifests.objects import GROUP, Manifest
+from storekeeper.api.group import GROUP
+from storekeeper.manifests.objects import Manifest
 
 _Json = dict[str, Any]
 SERVER_FIELDS = ("uid", "generation", "resourceVersion", "creationTimestamp", "deletionTimestamp", "managedFields")
