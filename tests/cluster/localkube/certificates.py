@@ -13,6 +13,8 @@ from .commands import run
 
 DAYS = 365
 NODE = "node0"
+CA_USAGE = "keyUsage=critical,digitalSignature,keyCertSign,cRLSign"
+"""Python 3.13 verifies strictly: an authority must say that it is one (RFC 5280, 4.2.1.3)."""
 EC_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-noenc")
 
 
@@ -46,7 +48,8 @@ def make_certificates(folder: Path, addresses: Addresses) -> None:
     """Write NAME.crt and NAME.key of the authority `ca` and of everyone, and the pair that signs service accounts."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     request = ["openssl", "req", "-x509", *EC_KEY, "-days", str(DAYS)]
-    run([*request, "-keyout", folder / "ca.key", "-out", folder / "ca.crt", "-subj", "/CN=localkube"])
+    authority = ["-subj", "/CN=localkube", "-addext", CA_USAGE]
+    run([*request, "-keyout", folder / "ca.key", "-out", folder / "ca.crt", *authority])
     for certificate in certificates_of(addresses):
         issue(folder, request, certificate)
     run(["openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", folder / "service-accounts.key"])
