@@ -308,7 +308,7 @@ def test_cron_job_runs_when_due_keeps_its_history_short_and_forbids_overlap(hand
         hands.now += timedelta(minutes=5)
         hands.cluster.wake()
         eventually(lambda before=before: {j["metadata"]["name"] for j in hands.cluster.find("Job")} - before, "made")  # type: ignore[misc]
-        eventually(lambda: all(j["status"].get("conditions") for j in hands.cluster.find("Job")), "over")
+        eventually(lambda: all(j.get("status", {}).get("conditions") for j in hands.cluster.find("Job")), "over")
     hands.cluster.wake()
     eventually(lambda: len(hands.cluster.find("Job")) == 1, "history dropped")
     assert datetime.fromisoformat(hands.status("CronJob", "retain")["lastScheduleTime"]).minute % 5 == 0
