@@ -7,7 +7,8 @@ import pytest
 
 from storekeeper.api.resource import DeletionPolicy
 from storekeeper.manifests.objects import FINALIZER, LABEL_JOB, Manifest, ref_of
-from storekeeper.plan.removal import needs_finalizer, plan_removal
+from storekeeper.plan.deletion import needs_finalizer
+from storekeeper.plan.removal import plan_removal
 from storekeeper.plan.situation import Situation
 from storekeeper.plan.steps import Create, Delete, SetFinalizer
 from tests.operator.plan_worlds import POSTGRES, all_live, desired, resource, situation, without

@@ -4,7 +4,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from store_runtime.config.wire import JobName
+from storekeeper.manifests import config, jobs, network, secrets
+from storekeeper.manifests.account import service_account
+from storekeeper.manifests.blueprint import Blueprint
+from storekeeper.manifests.claims import claims
 from storekeeper.manifests.objects import Manifest
+from storekeeper.manifests.retention import retention_cron_job
+from storekeeper.manifests.workload import workload
+from storekeeper.plan.deletion import removal_job
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,3 +53,22 @@ class Desired:
         yield from self.jobs.values()
         yield self.workload
         yield from self.after_workload()
+
+
+def desire(blueprint: Blueprint) -> Desired:
+    """Everything that this blueprint calls for."""
+    return Desired(
+        account=service_account(blueprint),
+        config=config.config_map(blueprint),
+        policy=config.policy_map(blueprint),
+        claims=claims(blueprint),
+        service=network.service(blueprint),
+        network_policy=network.network_policy(blueprint),
+        disruption_budget=network.disruption_budget(blueprint),
+        workload=workload(blueprint),
+        retention=retention_cron_job(blueprint),
+        binding=secrets.binding(blueprint),
+        jobs_token=secrets.jobs_token(blueprint),
+        jobs=jobs.jobs(blueprint),
+        removal_job=jobs.job(blueprint, removal_job(blueprint.resource)),
+    )

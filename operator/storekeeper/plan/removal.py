@@ -1,17 +1,13 @@
-"""What happens when a LogStore or RuntimeStore is deleted.
+"""How a store goes: its pods first, then the job that its data needs, then our finalizer.
 
-A finalizer only where something must be done in the data itself: `Retain` marks the store *released*, so that another
-resource may adopt it; `Delete` on a network database removes our tables. A claim on a volume needs neither: with
-`Delete` the resource owns it and it is collected. In a namespace that goes away nothing can be created any more: then
-the finalizer is given up.
+In a namespace that goes away nothing can be created any more: then the finalizer is given up.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from store_runtime.config.wire import JobName
-from storekeeper.api.resource import DeletionPolicy, StoreResource
 from storekeeper.manifests.objects import FINALIZER, Manifest, ref_of
+from storekeeper.plan.deletion import removal_job, retains
 from storekeeper.plan.situation import Situation
 from storekeeper.plan.steps import Create, Delete, SetFinalizer, Step
 from storekeeper.plan.workloads import JobState, job_state
@@ -31,20 +27,6 @@ class RemovalPlan:
     requeue_after: float | None
 
 
-def needs_finalizer(resource: StoreResource) -> bool:
-    if not resource.is_persistent:
-        return False
-    return _retains(resource) or not resource.data_is_on_volume
-
-
-def removal_job(resource: StoreResource) -> JobName:
-    return JobName.RELEASE if _retains(resource) else JobName.DESTROY
-
-
-def _retains(resource: StoreResource) -> bool:
-    return resource.spec.deletion_policy is DeletionPolicy.RETAIN
-
-
 def plan_removal(situation: Situation) -> RemovalPlan:
     """Pods go first, then the job runs, then the finalizer comes off; what is owned is collected."""
     if FINALIZER not in situation.resource.metadata.finalizers:
@@ -53,7 +35,7 @@ def plan_removal(situation: Situation) -> RemovalPlan:
         return _let_go(situation, "the namespace is going away; the data was not released")
     if not situation.may_hold_data:
         return _let_go(situation, "the store never started")
-    if _retains(situation.resource) and situation.observed.deleting_seconds > RELEASE_SECONDS_MAX:
+    if retains(situation.resource) and situation.observed.deleting_seconds > RELEASE_SECONDS_MAX:
         return _let_go(situation, "its data could not be marked released in time; it is left as it is")
     return _release(situation)
 

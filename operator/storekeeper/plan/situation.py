@@ -8,8 +8,10 @@ from typing import Any
 from store_runtime.config.runtime import StoreIdentity
 from store_runtime.config.wire import JobName, JobReport
 from storekeeper.api.resource import StoreResource
+from storekeeper.manifests.blueprint import Blueprint
 from storekeeper.manifests.objects import ANNOTATION_FINGERPRINT, LABEL_JOB, Manifest, ObjectRef, ref_of
-from storekeeper.plan.desired import Desired
+from storekeeper.manifests.place import Place
+from storekeeper.plan.desired import Desired, desire
 from storekeeper.plan.observed import Observed
 from storekeeper.plan.workloads import JobState, Rollout, job_state, rollout_of
 
@@ -139,6 +141,14 @@ class Situation:
             report = self.observed.reports.get(name)
             if report is not None and not report.ok:
                 yield report
+
+
+def situate(resource: StoreResource, observed: Observed, place: Place) -> Situation:
+    """Draw the children of this resource in this place, and put them beside what is there."""
+    status = resource.status or {}
+    epoch = int((status.get("activeBackend") or {}).get("epoch", 1))
+    blueprint = Blueprint(resource, place, epoch)
+    return Situation(resource, observed, blueprint.identity, resource.fingerprint, epoch, desire(blueprint))
 
 
 def _of_cron_job(job: Manifest) -> bool:

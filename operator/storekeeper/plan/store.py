@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from store_runtime.config.wire import JobName
 from storekeeper.manifests.drift import differs
 from storekeeper.manifests.objects import FINALIZER, Manifest
+from storekeeper.plan.deletion import needs_finalizer
 from storekeeper.plan.findings import HINDRANCES, OBSTACLES, OUTAGES, REFUSALS, Finding, first
-from storekeeper.plan.removal import needs_finalizer
 from storekeeper.plan.situation import Situation
 from storekeeper.plan.steps import Apply, Create, Delete, SetFinalizer, Step
 from storekeeper.plan.tokens import token_steps
