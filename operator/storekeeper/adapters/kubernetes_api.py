@@ -112,7 +112,9 @@ class KubernetesApi:
             status = response.status
             text = response.read()
         except Exception as error:
-            raise ClusterError(f"{method} {where}: no answer from the API server ({type(error).__name__})") from error
+            cause = getattr(error, "reason", None) or error  # urllib3 wraps it
+            why = f"{type(cause).__name__}: {cause}"[:MESSAGE_CHARS_MAX]
+            raise ClusterError(f"{method} {where}: no answer from the API server ({why})") from error
         finally:
             self._count(verb or method, kind, status)
             log.debug("api request", method=method, path=where, status=status)
