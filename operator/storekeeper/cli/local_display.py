@@ -41,7 +41,8 @@ def _title(row: Row) -> str:
 
 
 def _why(row: Row) -> str:
-    return f"{row.reason}: {row.message}" if row.message else row.reason or "waiting for the supervisor"
+    said = ": ".join(part for part in (row.reason, row.message) if part and part != row.phase)
+    return said or "waiting for the supervisor"
 
 
 class Progress:
