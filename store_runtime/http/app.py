@@ -1,6 +1,6 @@
 """The application: which routers a config's kind has, put together with authentication, problems and documentation.
 
-Observed ▸ EndsEventStreams ▸ body limit ▸ route: token and scope ▸ validation ▸ offload ▸ store
+Observed ▸ EndsEventStreams ▸ BoundedBodies ▸ route: token and scope ▸ validation ▸ offload ▸ store
 """
 
 import asyncio
@@ -13,12 +13,11 @@ from fastapi_offline import FastAPIOffline
 from store_runtime.config.runtime import RuntimeStoreConfig
 from store_runtime.http import admin, health, openapi, problems
 from store_runtime.http.auth import Authenticator
+from store_runtime.http.bodies import BoundedBodies
 from store_runtime.http.endings import EndsEventStreams
 from store_runtime.http.metrics import Observed
 from store_runtime.jobs.kinds import Runtime
 
-BODY_BYTES_MAX = 64 * 1024 * 1024
-"""Of any request, as sent: routers have limits of their own below it; this one bounds memory whatever they do."""
 NO_TELEMETRY = {"tracing": False, "metrics": False, "logs": False, "operation_spans": False}
 """FastAPI's own: ours is in metrics, and bodies must not get into anything."""
 
@@ -33,13 +32,13 @@ def create_app(runtime: Runtime) -> FastAPI:
         title=f"Storekeeper {config.kind}",
         version=version("storekeeper"),
         redoc_url=None,
-        max_body_size=BODY_BYTES_MAX,
         telemetry=NO_TELEMETRY,
     )
     app.state.authenticator = Authenticator(config.auth)
     app.state.stopping = asyncio.Event()
     problems.install(app)
     openapi.install(app)
+    app.add_middleware(BoundedBodies)
     app.add_middleware(EndsEventStreams, stopping=app.state.stopping)
     app.add_middleware(Observed)
     for router in _routers(runtime):

@@ -16,27 +16,42 @@ class EndsEventStreams:
         self._stopping = stopping
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        endless = False
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        endless, complete = asyncio.Event(), False
 
         async def watched_send(message: Message) -> None:
-            nonlocal endless
-            if message["type"] == "http.response.start":
-                endless = any(
-                    name.lower() == b"content-type" and value.startswith(b"text/event-stream")
-                    for name, value in message["headers"]
-                )
+            if message["type"] == "http.response.start" and _is_event_stream(message):
+                endless.set()
             await send(message)
 
         async def watched_receive() -> Message:
-            return await self._message_or_end(receive) if endless else await receive()
+            nonlocal complete
+            if complete:  # who still listens, listens for the client to go
+                return await self._message_or_end(receive, endless)
+            message = await receive()
+            complete = not message.get("more_body", False)
+            return message
 
         await self._app(scope, watched_receive, watched_send)
 
-    async def _message_or_end(self, receive: Receive) -> Message:
-        message, stop = asyncio.ensure_future(receive()), asyncio.ensure_future(self._stopping.wait())
+    async def _message_or_end(self, receive: Receive, endless: asyncio.Event) -> Message:
+        async def end() -> Message:
+            await self._stopping.wait()
+            await endless.wait()
+            return {"type": "http.disconnect"}
+
+        either = {asyncio.ensure_future(receive()), asyncio.ensure_future(end())}
         try:
-            await asyncio.wait((message, stop), return_when=asyncio.FIRST_COMPLETED)
-            return message.result() if message.done() else {"type": "http.disconnect"}
+            done, _ = await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            return done.pop().result()
         finally:
-            message.cancel()
-            stop.cancel()
+            for task in either:
+                task.cancel()
+
+
+def _is_event_stream(message: Message) -> bool:
+    return any(
+        name.lower() == b"content-type" and value.startswith(b"text/event-stream") for name, value in message["headers"]
+    )

@@ -71,6 +71,8 @@ def invalid_request(errors: Sequence[Any]) -> InvalidInput:
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if isinstance(error.__cause__, StoreError):  # FastAPI's way with what reading the body raised
+        return problem(error.__cause__)
     if error.status_code == HTTPStatus.NOT_FOUND:
         detail = f"there is no {request.url.path} here; /docs lists what there is"
     else:
