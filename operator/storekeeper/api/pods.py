@@ -72,7 +72,9 @@ class Volume(Document):
 class TlsSpec(Document):
     """HTTPS with a certificate of one's own; a renewed one is taken up without a restart."""
 
-    secret_ref: SecretRef = Field(description="Secret of type kubernetes.io/tls: tls.crt and tls.key.")
+    secret_ref: SecretRef = Field(
+        description="Secret of type kubernetes.io/tls: tls.crt, tls.key, and ca.crt for the store's jobs to trust it."
+    )
 
 
 class Resources(Document):
