@@ -42,7 +42,7 @@ def _title(row: Row) -> str:
 
 def _why(row: Row) -> str:
     said = ": ".join(part for part in (row.reason, row.message) if part and part != row.phase)
-    return said or "waiting for the supervisor"
+    return said or ("" if row.phase == "Stopped" else "waiting for the supervisor")
 
 
 class Progress:

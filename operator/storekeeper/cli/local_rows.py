@@ -7,15 +7,22 @@ from typing import Any
 from urllib.parse import quote
 
 from storekeeper.adapters.processes.cluster import ProcessCluster
-from storekeeper.adapters.processes.podstatus import CONTAINER_ID_SCHEME
-from storekeeper.adapters.processes.statefolder import StateFolder
+from storekeeper.adapters.processes.podstatus import CONTAINER_ID_SCHEME, is_ready
+from storekeeper.adapters.processes.statefolder import StateFolder, SupervisorLock
 from storekeeper.cli.local_files import RESOURCE_KINDS
 from storekeeper.manifests.objects import LABEL_OWNER_KIND, LABEL_OWNER_NAME, Manifest, ObjectRef, ref_of
 
 
+_BETWEEN = {"reason": "Restarting", "message": "its process is being started"}
+"""Said while the last Ready condition is older than the process."""
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A resource as people ask about it. Paths and URL are empty where it has none (yet)."""
+    """A resource as people ask about it. Paths and URL are empty where it has none (yet).
+
+    `ready` is its Ready condition, and that a process of its store answers now: conditions outlive a supervisor.
+    """
 
     kind: str
     namespace: str
@@ -54,28 +61,31 @@ class Row:
 def rows_of(cluster: ProcessCluster, folder: StateFolder, wanted: Iterable[ObjectRef] = ()) -> list[Row]:
     """Of all resources, or of those wanted (the ones that are gone are left out), by kind and name."""
     resources = [resource for kind in RESOURCE_KINDS for resource in cluster.find(kind)]
-    refs = set(wanted)
-    return [_row(cluster, folder, r) for r in resources if not refs or ref_of(r) in refs]
+    refs, running = set(wanted), SupervisorLock(folder).holder() is not None
+    return [_row(cluster, folder, r, running) for r in resources if not refs or ref_of(r) in refs]
 
 
-def _row(cluster: ProcessCluster, folder: StateFolder, resource: Manifest) -> Row:
+def _row(cluster: ProcessCluster, folder: StateFolder, resource: Manifest, running: bool) -> Row:
     ref, status = ref_of(resource), resource.get("status") or {}
     conditions = {c["type"]: c for c in status.get("conditions", [])}
     ready, stalled = conditions.get("Ready", {}), conditions.get("Stalled", {})
-    telling = stalled if stalled.get("status") == "True" else ready
     host = _host_of(cluster, resource)
+    serving = running and any(is_ready(pod) for pod in _pods(cluster, host))
+    telling = stalled if stalled.get("status") == "True" else ready
+    if telling is ready and ready.get("status") == "True" and not serving:
+        telling = _BETWEEN if running else {}
     return Row(
         kind=ref.kind,
         namespace=ref.namespace,
         name=ref.name,
-        phase="Deleting" if "deletionTimestamp" in resource["metadata"] else status.get("phase") or "Pending",
-        ready=ready.get("status") == "True",
+        phase=_phase(resource) if running else "Stopped",
+        ready=ready.get("status") == "True" and serving,
         settled=status.get("observedGeneration", -1) >= resource["metadata"]["generation"],
         stalled=stalled.get("status") == "True",
         reason=telling.get("reason", ""),
         message=telling.get("message", ""),
         url=_url(folder, host, resource),
-        pid=_pid(cluster, ref),
+        pid=_pid(cluster, resource) if running else 0,
         token_file=_file(folder, host, "token"),
         data_directories=_data_directories(cluster, folder, ref),
         conditions=tuple(status.get("conditions", [])),
@@ -106,12 +116,27 @@ def _file(folder: StateFolder, host: Manifest, key: str) -> str:
     return str(path) if path is not None and path.exists() else ""
 
 
-def _pid(cluster: ProcessCluster, ref: ObjectRef) -> int:
+def _phase(resource: Manifest) -> str:
+    if "deletionTimestamp" in resource["metadata"]:
+        return "Deleting"
+    return (resource.get("status") or {}).get("phase") or "Pending"
+
+
+def _pods(cluster: ProcessCluster, store: Manifest) -> list[Manifest]:
+    """Its serving pods that are to stay."""
+    ref = ref_of(store)
+    return [
+        pod
+        for pod in cluster.find("Pod", ref.namespace, _labels(ref))
+        if "deletionTimestamp" not in pod["metadata"] and pod["metadata"]["ownerReferences"][0]["kind"] != "Job"
+    ]
+
+
+def _pid(cluster: ProcessCluster, store: Manifest) -> int:
     """Of its serving container; 0 if none runs."""
-    for pod in cluster.find("Pod", ref.namespace, _labels(ref)):
-        owned_by_job = any(owner["kind"] == "Job" for owner in pod["metadata"].get("ownerReferences", []))
+    for pod in _pods(cluster, store):
         for container in (pod.get("status") or {}).get("containerStatuses", []):
-            if "running" in container["state"] and not owned_by_job:
+            if "running" in container["state"]:
                 return int(container["containerID"].removeprefix(CONTAINER_ID_SCHEME))
     return 0
 
