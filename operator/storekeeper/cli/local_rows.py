@@ -12,7 +12,6 @@ from storekeeper.adapters.processes.statefolder import StateFolder, SupervisorLo
 from storekeeper.cli.local_files import RESOURCE_KINDS
 from storekeeper.manifests.objects import LABEL_OWNER_KIND, LABEL_OWNER_NAME, Manifest, ObjectRef, ref_of
 
-
 _BETWEEN = {"reason": "Restarting", "message": "its process is being started"}
 """Said while the last Ready condition is older than the process."""
 
