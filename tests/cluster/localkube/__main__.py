@@ -64,7 +64,6 @@ def build(places: Places, _: argparse.Namespace) -> int:
 
 
 def up(places: Places, _: argparse.Namespace) -> int:
-    places.keep_cluster()
     cluster.up(places)
     say(f"the cluster works; `export KUBECONFIG={places.kubeconfig}`, and kubectl and helm by `shell-env`")
     print(places.kubeconfig)
@@ -121,7 +120,8 @@ def run(places: Places, arguments: argparse.Namespace) -> int:
 def run_to_its_end(command: Sequence[str], environment: Mapping[str, str]) -> int:
     """Run a command and pass on the signals that ask for an end, so that it can tidy up before the cluster goes."""
     with subprocess.Popen(command, env=environment) as process, forwarding_to(process):
-        return process.wait()
+        status = process.wait()
+    return status if status >= 0 else 128 - status  # as a shell reports an end by a signal
 
 
 @contextmanager

@@ -59,7 +59,7 @@ def build_into(folder: Path) -> None:
         )
     folder.parent.mkdir(parents=True, exist_ok=True)
     with (
-        step("building Kubernetes, CoreDNS and Helm (once; about six minutes on two cores)"),
+        step("building Kubernetes, CoreDNS and Helm", "once; about six minutes on two cores"),
         tempfile.TemporaryDirectory(dir=folder.parent, prefix="building-") as building,
     ):
         built = Path(building, "bin")

@@ -114,7 +114,7 @@ def session(places: Places) -> Iterator[Cluster]:
         places.keep_cluster()
     try:
         with locked(places.users, shared=True):
-            yield up(places)
+            yield working_cluster(places)
     finally:
         with locked_if_free(places.users) as last:
             if last and not places.keep.exists():
@@ -122,7 +122,13 @@ def session(places: Places) -> Iterator[Cluster]:
 
 
 def up(places: Places) -> Cluster:
-    """A healthy cluster: the one that runs, or a new one in place of one that does not work."""
+    """A cluster that works, and stays until `down`."""
+    places.keep_cluster()
+    return working_cluster(places)
+
+
+def working_cluster(places: Places) -> Cluster:
+    """The cluster that runs, or a new one in place of one that does not work; it ends if nobody uses or keeps it."""
     check_machine()
     binaries = ensure_binaries(places)
     with locked(places.state / "lock"):

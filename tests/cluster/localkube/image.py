@@ -75,7 +75,7 @@ def ensure_base(buildah: "Buildah") -> None:
     """Debian with Python, as an image of one layer."""
     if buildah.run("images", "--quiet", "--filter", f"reference={BASE_IMAGE}"):
         return
-    with step("making the base image of Debian packages (once)"), tempfile.TemporaryDirectory() as folder:
+    with step("making the base image of Debian packages", "once"), tempfile.TemporaryDirectory() as folder:
         archive, recipe = Path(folder, "base.tar"), Path(folder, "Dockerfile")
         run([*BASE_RECIPE, *apt_options(), BASE_SUITE, archive, *debian_mirror()])
         recipe.write_text(f"FROM scratch\nADD {archive.name} /\n")

@@ -12,9 +12,9 @@ def say(message: str) -> None:
 
 
 @contextmanager
-def step(title: str) -> Iterator[None]:
-    """Announce a step, and say how long it took when it is done."""
-    say(f"{title} …")
+def step(title: str, note: str = "") -> Iterator[None]:
+    """Announce a step, with a note on what to expect, and say how long it took when it is done."""
+    say(f"{title} …{note and f' ({note})'}")
     started = time.monotonic()
     yield
     say(f"{title}: done in {time.monotonic() - started:.1f} s")
