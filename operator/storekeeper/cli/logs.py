@@ -1,6 +1,7 @@
 """Logs of the operator's process: one JSON object a line on standard output, also those of the libraries.
 
-What structlog's context holds (the object that is being reconciled) is on every line.
+What structlog's context holds (the object that is being reconciled) is on every line. Stacks come without the values of
+local variables: a manifest among them may be a Secret.
 """
 
 import logging
@@ -11,6 +12,7 @@ import structlog
 
 from storekeeper.settings import LogFormat, LogLevel
 
+_stacks = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
 QUIET = {
     "urllib3": logging.WARNING,
     "httpx": logging.WARNING,
@@ -33,9 +35,9 @@ def configure_logs(level: LogLevel, form: LogFormat) -> None:
         structlog.processors.StackInfoRenderer(),
     ]
     rendered = (
-        [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        [_stacks, structlog.processors.JSONRenderer()]
         if form is LogFormat.JSON
-        else [structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())]
+        else [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
     )
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(

@@ -26,6 +26,8 @@ INACTIVITY_SECONDS = 70.0
 WORKER_IDLE_SECONDS = 0.5
 """kopf has a task for each object with events; it goes this soon after the last one."""
 BEAT_SECONDS = 1.0
+KOPF_IDENTITY: Any = "storekeeper"
+"""Only peering uses it, which is off; left to itself kopf asks for the user's name, which a pod's user has not."""
 
 Seen = Callable[[Manifest, bool], None]
 """(the object, whether it was deleted), from kopf's thread."""
@@ -106,6 +108,7 @@ class Watching(threading.Thread):
             await kopf.operator(
                 registry=registry_of(WATCHED_KINDS, self._seen),
                 settings=settings_of(WATCHED_KINDS),
+                identity=KOPF_IDENTITY,
                 standalone=True,
                 clusterwide=not self._namespaces,
                 namespaces=self._namespaces,
