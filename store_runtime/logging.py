@@ -11,7 +11,7 @@ from enum import StrEnum
 import structlog
 from structlog.typing import Processor
 
-QUIET = {"httpx": "WARNING", "alembic": "WARNING"}
+QUIET = {"asyncio": "WARNING", "httpx": "WARNING", "alembic": "WARNING"}
 """Libraries that say at INFO what we say ourselves, or what nobody asked."""
 
 

@@ -32,8 +32,8 @@ GRACE_SECONDS = 20.0
 CONNECTIONS_MAX = 4096
 """Accepted connections that wait or are served; above it the kernel's backlog holds them."""
 HEADERS_BYTES_MAX = 64 * 1024
-CERTIFICATE_POLL_SECONDS = 10.0
-"""How often a mounted certificate is looked at: renewals come days before the end."""
+CERTIFICATE_POLL_SECONDS = 5.0
+"""How often a mounted certificate is looked at: two small reads; renewals come days before the end."""
 HANDOVER_SECONDS = 2.0
 """How long a listener with a renewed certificate runs beside the old one before that one stops accepting."""
 _log = structlog.get_logger(__name__)
@@ -110,6 +110,7 @@ class Listeners:
         """Start another and let the ones before it finish what they have."""
         before = list(self._running.values())
         self.start()
+        _log.info("certificate renewed")
         await asyncio.sleep(HANDOVER_SECONDS)
         for listener in before:
             listener.stop()
@@ -149,7 +150,6 @@ async def _follow_renewals(listeners: Listeners, tls: Tls) -> None:
             continue
         await listeners.renew()
         served = found
-        _log.info("certificate renewed")
 
 
 def _fingerprint(tls: Tls) -> tuple[bytes, ...]:

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -146,7 +147,7 @@ class Served:
     def client(self, scope: str | None = "admin", **settings: Any) -> httpx.Client:
         """A client with a token of that scope; None sends none."""
         headers = {} if scope is None else {"Authorization": f"Bearer {self.token(scope)}"}
-        verify: Any = self.ca_file if self.ca_file else not self.tls
+        verify: Any = ssl.create_default_context(cafile=self.ca_file) if self.ca_file else not self.tls
         return httpx.Client(
             base_url=self.url, headers=headers, trust_env=False, timeout=30.0, verify=verify, **settings
         )
