@@ -1,7 +1,7 @@
 """Rules that the API server checks when a resource is written (CEL in the CRD), kept beside the models they belong to.
 
-Every rule has its twin in Python: a resource is also read where no API server has seen it. Rules that compare with the
-old object (`oldSelf`) are the exception: only a writer can refuse a change.
+Every rule has its twin in Python: a resource is also read where no API server has seen it. The twins of rules that
+compare with the old object (`oldSelf`) are in `changes`.
 Language: https://kubernetes.io/docs/reference/using-api/cel/ (optional fields and quantities: Kubernetes 1.29).
 """
 
@@ -10,6 +10,9 @@ from collections.abc import Iterable
 from pydantic import JsonValue
 
 Rule = dict[str, JsonValue]
+
+VOLUME_SHRINKS = "a volume cannot shrink; keep the size it has (without a size it is {})"
+VOLUME_CLASS_CHANGES = "the class of a volume that exists cannot be changed; keep storageClassName as it was"
 
 
 def rule(expression: str, message: str, field: str = "") -> Rule:
@@ -64,12 +67,12 @@ def volume_rules(member: str, default_size: str, same: str) -> list[Rule]:
     return [
         rule(
             f"!{same} || {new}.compareTo({old}) >= 0",
-            f"a volume cannot shrink; keep the size it has (without a size it is {default_size})",
+            VOLUME_SHRINKS.format(default_size),
             f".{size}",
         ),
         rule(
             f"!{same} || {_or('self', name, '')} == {_or('oldSelf', name, '')}",
-            "the class of a volume that exists cannot be changed; keep storageClassName as it was",
+            VOLUME_CLASS_CHANGES,
             f".{name}",
         ),
     ]

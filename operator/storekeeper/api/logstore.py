@@ -12,7 +12,7 @@ from store_runtime.config.retention import LogRetention
 from storekeeper.api.backends import LogBackendSpec, resolved_log_backend
 from storekeeper.api.cel import FieldError, immutable, rule, rules, volume_rules
 from storekeeper.api.pods import Volume
-from storekeeper.api.resource import StoreResource, StoreSpec
+from storekeeper.api.resource import IDENTITY_CHANGES, StoreResource, StoreSpec
 
 ENTRIES_BYTES_DEFAULT = 20 * 2**30
 
@@ -76,9 +76,7 @@ class LogStoreSpec(StoreSpec):
                 _REPLICAS,
                 ".replicas",
             ),
-            immutable(
-                "adoptStoreID", "a store's identity cannot be changed; make a new resource that adopts the store"
-            ),
+            immutable("adoptStoreID", IDENTITY_CHANGES),
             *volume_rules("backend.sqlite", "10Gi", _ON_SQLITE),
             *volume_rules("entries", "20Gi", "(has(self.entries) && has(oldSelf.entries))"),
         )

@@ -20,6 +20,8 @@ STORE_ID_PATTERN = r"^([A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)?$"
 """A store's id is the value of a label."""
 IMAGE_CHARS_MAX = 512
 
+IDENTITY_CHANGES = "a store's identity cannot be changed; make a new resource that adopts the store"
+
 StoreId = Annotated[str, StringConstraints(max_length=63, pattern=STORE_ID_PATTERN)]
 Image = Annotated[str, StringConstraints(min_length=1, max_length=IMAGE_CHARS_MAX, pattern=r"^[A-Za-z0-9][^\s]*$")]
 

@@ -13,7 +13,7 @@ from store_runtime.config.runtime import DEFAULT_WINDOWS
 from storekeeper.api.backends import UsageBackendSpec, resolved_usage_backend
 from storekeeper.api.cel import FieldError, immutable, rule, rules, volume_rules
 from storekeeper.api.pods import Volume
-from storekeeper.api.resource import StoreResource, StoreSpec
+from storekeeper.api.resource import IDENTITY_CHANGES, StoreResource, StoreSpec
 
 WINDOWS_MAX = 8
 WINDOW_MIN, WINDOW_MAX = timedelta(seconds=1), timedelta(days=366)
@@ -61,9 +61,7 @@ class RuntimeStoreSpec(StoreSpec):
     model_config = ConfigDict(
         json_schema_extra=rules(
             rule("!has(self.replicas) || self.replicas <= 1", _REPLICAS, ".replicas"),
-            immutable(
-                "adoptStoreID", "a store's identity cannot be changed; make a new resource that adopts the store"
-            ),
+            immutable("adoptStoreID", IDENTITY_CHANGES),
             *volume_rules("backend.file", "1Gi", _ON_FILE),
         )
     )

@@ -13,6 +13,8 @@ STREAM_NAME_BYTES_MAX = 255
 INDEXED_FIELDS_MAX = 64
 FIELD_NAME_CHARS_MAX = 255
 
+LOG_STORE_CHANGES = "a stream's entries cannot move to another LogStore; make a new Stream there"
+NAME_CHANGES = "a stream cannot be renamed; make a new Stream"
 _NAME_TOO_LONG = f"a stream's name has at most {STREAM_NAME_BYTES_MAX} bytes in UTF-8; choose a shorter one"
 
 
@@ -48,10 +50,10 @@ class StreamSpec(Document):
         json_schema_extra=rules(
             rule(
                 "self.logStoreRef.name == oldSelf.logStoreRef.name",
-                "a stream's entries cannot move to another LogStore; make a new Stream there",
+                LOG_STORE_CHANGES,
                 ".logStoreRef.name",
             ),
-            immutable("name", "a stream cannot be renamed; make a new Stream"),
+            immutable("name", NAME_CHANGES),
         )
     )
 
