@@ -350,8 +350,9 @@ def test_without_a_limit_nothing_is_scheduled_and_no_token_is_made() -> None:
         assert retention_cron_job(drawn) is None and policy_map(drawn) is None and jobs_token(drawn) is None
 
 
-def test_on_a_volume_retention_asks_the_serving_pod_with_a_token() -> None:
-    drawn = case("logstore-quickstart")
+@pytest.mark.parametrize("name", ["logstore-quickstart", "logstore-postgres-entries"])
+def test_on_a_volume_retention_asks_the_serving_pod_with_a_token(name: str) -> None:
+    drawn = case(name)
     cron_job = retention_cron_job(drawn)
     assert cron_job is not None and jobs_token(drawn) is not None
     (container,) = cron_job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]

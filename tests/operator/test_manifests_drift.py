@@ -47,6 +47,7 @@ def _fill_defaults(found: Manifest) -> None:
     spec["containers"].append({"name": "sidecar", "image": "mesh"})
     spec["containers"][0]["volumeMounts"].insert(0, {"name": "injected", "mountPath": "/injected"})
     spec["containers"][0]["env"].append({"name": "INJECTED", "value": "1"})
+    spec["containers"][0]["volumeMounts"].append({"name": "scratch", "mountPath": "/also-here"})
 
 
 def _write_quantities_otherwise(found: Manifest) -> None:
