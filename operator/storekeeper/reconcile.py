@@ -11,8 +11,6 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-import structlog
-
 from store_runtime.clock import Clock, now
 from store_runtime.config.wire import StreamOutcome
 from storekeeper.adapters.cluster import Cluster, ClusterError
@@ -31,7 +29,7 @@ from storekeeper.plan.events import transitions
 from storekeeper.plan.observed import RuntimeView, StreamsObserved
 from storekeeper.plan.removal import plan_removal
 from storekeeper.plan.situation import Situation, situate
-from storekeeper.plan.status import invalid_status, store_status
+from storekeeper.plan.status import invalid_status, removal_status, store_status
 from storekeeper.plan.steps import Outcome, Step
 from storekeeper.plan.store import plan_store
 from storekeeper.plan.streams import StreamsPlan, plan_stream_removal, plan_streams, shadowed, stream_status
@@ -41,8 +39,6 @@ STREAMS = "Streams"
 EVENT_ACTION = "Reconcile"
 
 Places = Callable[[StoreResource], Place]
-
-log = structlog.get_logger(__name__)
 
 
 class NotDone(Exception):
@@ -106,7 +102,7 @@ class Reconciler:
             self._refuse(body, error)
             return None
         assert not isinstance(resource, Stream)
-        return self._remove(resource) if resource.metadata.is_deleting else self._keep(resource, body)
+        return self._remove(resource, body) if resource.metadata.is_deleting else self._keep(resource, body)
 
     def _keep(self, resource: StoreResource, body: Manifest) -> float | None:
         situation, place = self._situation(resource)
@@ -116,10 +112,11 @@ class Reconciler:
         _raise_failure(outcomes)
         return plan.requeue_after
 
-    def _remove(self, resource: StoreResource) -> float | None:
+    def _remove(self, resource: StoreResource, body: Manifest) -> float | None:
         situation, place = self._situation(resource)
         plan = plan_removal(situation)
-        log.info("being deleted", waiting_for=plan.message)
+        if plan.requeue_after is not None:
+            self._write_status(body, removal_status(resource, plan.message, self._now()))
         _raise_failure(self._execute(plan.steps, resource.ref, place))
         return plan.requeue_after
 
@@ -234,12 +231,17 @@ class Reconciler:
         self._tell(body, invalid_status(body.get("status") or {}, generation, error.field, error.message, self._now()))
 
     def _tell(self, body: Manifest, status: dict[str, Any]) -> None:
-        old = body.get("status") or {}
-        if status == old:
-            return
+        """The status, and Events for what turned in it."""
+        if self._write_status(body, status):
+            for note in transitions(body.get("status") or {}, status):
+                self._emit(body, note.type_, note.reason, note.message)
+
+    def _write_status(self, body: Manifest, status: dict[str, Any]) -> bool:
+        """False: it says that already, and nothing is written."""
+        if status == (body.get("status") or {}):
+            return False
         self._cluster.apply_status(ref_of(body), status)
-        for note in transitions(old, status):
-            self._emit(body, note.type_, note.reason, note.message)
+        return True
 
     def _emit(self, body: Manifest, type_: str, reason: str, message: str) -> None:
         self._cluster.emit(body, type_=type_, reason=reason, action=EVENT_ACTION, message=message)

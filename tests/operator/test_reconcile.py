@@ -216,6 +216,9 @@ def test_deleting_a_retained_store_stops_releases_and_lets_go(cluster: MemoryClu
     assert not cluster.find("StatefulSet")
     reconciler.reconcile(ref)
     assert not cluster.find("Job"), "a pod still runs"
+    assert cluster.condition(ref, "Reconciling") == ("True", "Removing")
+    assert cluster.message(ref, "Ready") == "waiting for pod gateway-logs-0 to stop"
+    assert cluster.objects[ref]["status"]["phase"] == "Terminating"
     [pod] = [child for child in cluster.objects if child.kind == "Pod"]
     del cluster.objects[pod]
     reconciler.reconcile(ref)

@@ -47,6 +47,7 @@ class Reason(StrEnum):
     PROVISIONING = "Provisioning", "Wait; if it lasts, read the log of the provision container."
     MIGRATING = "Migrating", "Wait; if it lasts, read the log of the migrate container."
     RETRYING = "Retrying", "Wait; the message says which step failed and is tried again."
+    REMOVING = "Removing", "Wait; the message says what its deletion waits for."
 
     # Waiting for something that a person or another system provides
     SECRET_MISSING = "SecretMissing", "Create the Secret that the message names; the pod starts by itself."

@@ -102,6 +102,6 @@ def _tell(outcome: Outcome) -> None:
         case SyncStreams(sync=sync):
             what = f"{len(sync.streams)} streams"
     if outcome.error:
-        log.warning("step failed", step=type(step).__name__, object=what, why=step.reason, error=outcome.error)
+        log.warning("step failed", step=type(step).__name__, child=what, why=step.reason, error=outcome.error)
     elif outcome.changed:
-        log.info("step done", step=type(step).__name__, object=what, why=step.reason)
+        log.info("step done", step=type(step).__name__, child=what, why=step.reason)

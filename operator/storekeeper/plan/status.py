@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from storekeeper.api.conditions import Condition, ConditionType, Reason, set_conditions
+from storekeeper.api.resource import StoreResource
 from storekeeper.plan.findings import Finding
 from storekeeper.plan.situation import Situation
 from storekeeper.plan.steps import IssueToken, Outcome
@@ -57,6 +58,22 @@ def invalid_status(resource_status: Status, generation: int, field: str, message
         now,
     )
     return {**resource_status, "observedGeneration": generation, "conditions": conditions, "phase": "Stalled"}
+
+
+def removal_status(resource: StoreResource, waiting_for: str, now: datetime) -> Status:
+    """Of a resource that is being deleted: what it waits for; what else was known of it stays until it is gone."""
+    going, generation, status = (
+        Finding(Reason.REMOVING, waiting_for),
+        resource.metadata.generation,
+        resource.status or {},
+    )
+    conditions = [
+        Condition(type=ConditionType.READY, status=False, reason=going.reason, message=going.message),
+        _abnormal(ConditionType.RECONCILING, going),
+        _abnormal(ConditionType.STALLED, None),
+    ]
+    told = set_conditions(status.get("conditions", []), conditions, generation, now)
+    return {**status, "observedGeneration": generation, "conditions": told, "phase": "Terminating"}
 
 
 def _as_conditions(conditions: Sequence[dict[str, Any]]) -> list[Condition]:
