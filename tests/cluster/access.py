@@ -7,7 +7,7 @@ with cluster_access() as cluster:
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,8 +23,8 @@ class ClusterAccess:
     """A cluster as administrator. `make_image` makes the product's image known to it and returns the name."""
 
     kubeconfig: Path
-    kubectl_program: str
-    helm_program: str
+    environment: Mapping[str, str]
+    """For every program that uses the cluster: KUBECONFIG, and kubectl and helm on PATH."""
     machine_address: str | None
     """Where pods reach servers that a test started on this machine; None if that is not known."""
     make_image: Callable[[], str]
@@ -34,9 +34,14 @@ class ClusterAccess:
         """The product's image, for pods with imagePullPolicy IfNotPresent; built when a test first asks for it."""
         return self.make_image()
 
+    @property
+    def kubectl_program(self) -> str:
+        """The path of kubectl, for a test that starts it itself and lets it run (port-forward, logs --follow)."""
+        return shutil.which("kubectl", path=self.environment["PATH"]) or "kubectl"
+
     def kubectl(self, *arguments: str, text: str | None = None) -> str:
         """What kubectl wrote; `text` is its standard input. Raises LocalkubeError with its output if it failed."""
-        return commands.run([self.kubectl_program, *arguments], environment=self.environment, text=text)
+        return commands.run(["kubectl", *arguments], environment=self.environment, text=text)
 
     def kubectl_json(self, *arguments: str) -> Any:
         """The object that `kubectl … --output=json` wrote."""
@@ -48,12 +53,7 @@ class ClusterAccess:
 
     def helm(self, *arguments: str) -> str:
         """What Helm wrote. Raises LocalkubeError with its output if it failed."""
-        return commands.run([self.helm_program, *arguments], environment=self.environment)
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """For other programs that use the cluster."""
-        return os.environ | {"KUBECONFIG": str(self.kubeconfig)}
+        return commands.run(["helm", *arguments], environment=self.environment)
 
 
 @contextmanager
@@ -69,8 +69,7 @@ def cluster_access() -> Iterator[ClusterAccess]:
     with cluster.session(places) as running:
         yield ClusterAccess(
             kubeconfig=places.kubeconfig,
-            kubectl_program=str(running.binaries / "kubectl"),
-            helm_program=str(running.binaries / "helm"),
+            environment=os.environ | running.environment,
             machine_address=str(running.addresses.machine),
             make_image=lambda: image.ensure_image(places, running),
         )
@@ -78,20 +77,12 @@ def cluster_access() -> Iterator[ClusterAccess]:
 
 def given_cluster(kubeconfig: Path) -> ClusterAccess:
     """Somebody else's cluster: the programs are on PATH, and the image is where the cluster can pull it."""
+    for program in ("kubectl", "helm"):
+        if shutil.which(program) is None:
+            raise commands.LocalkubeError(f"KUBECONFIG is set, so the tests use the {program} on PATH: there is none")
     return ClusterAccess(
-        kubeconfig=kubeconfig,
-        kubectl_program=program_on_path("kubectl"),
-        helm_program=program_on_path("helm"),
-        machine_address=None,
-        make_image=given_image,
+        kubeconfig=kubeconfig, environment=dict(os.environ), machine_address=None, make_image=given_image
     )
-
-
-def program_on_path(name: str) -> str:
-    found = shutil.which(name)
-    if found is None:
-        raise commands.LocalkubeError(f"KUBECONFIG is set, so the tests use the {name} on PATH, and there is none")
-    return found
 
 
 def given_image() -> str:

@@ -1,6 +1,7 @@
 """A cluster of our own comes, heals, and goes without leaving anything; each test has one beside that of the others."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -77,6 +78,15 @@ def test_down_leaves_nothing(cluster: ClusterAccess, places: Places) -> None:
     left = {path.name: path.stat().st_size for path in places.state.iterdir()}
     assert left == {"lock": 0, "users": 0}  # why they stay: see places.locked
     assert cluster.kubectl("get", "--raw=/readyz") == "ok", "the cluster beside it was to be left alone"
+
+
+def test_down_when_parts_are_gone_already(places: Places) -> None:
+    own = localkube.up(places)
+    subprocess.run(["ip", "link", "delete", own.addresses.interface], check=True)
+    os.kill(process_running(own.record, "containerd"), signal.SIGKILL)
+    shutil.rmtree(places.state / "etcd")
+    assert localkube.down(places)
+    assert not own.record.alive()
 
 
 def test_down_without_a_cluster_does_nothing(places: Places) -> None:

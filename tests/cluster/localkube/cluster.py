@@ -22,6 +22,7 @@ from .progress import say, step
 from .record import Record, started_ticks
 
 PART_SECONDS = 120.0  # each is a matter of seconds on an idle machine; the tests' machine seldom is
+PATIENCE_SECONDS = 20.0  # with a running cluster that does not answer, before it is replaced: others may be using it
 STATE_FOLDERS = ("bin", "run", "tmp", "log", "etc", "etcd", "kubelet", "containerd", "volumes", "pod-logs")
 STATE_FILES = ("kubeconfig", "cluster.json", "cluster.draft")
 
@@ -55,6 +56,13 @@ class Cluster:
         access = f"--kubeconfig={self.places.kubeconfig}"
         return run([self.binaries / "kubectl", access, *arguments], text=text)
 
+    def answer(self, *arguments: str) -> str:
+        """What kubectl wrote; empty if it failed: of a starting cluster anything may be missing."""
+        try:
+            return self.kubectl(*arguments, "--request-timeout=5s")
+        except LocalkubeError:
+            return ""
+
     def runs_containers(self) -> bool:
         """Whether containerd answers."""
         try:
@@ -65,12 +73,12 @@ class Cluster:
 
     def answers(self) -> bool:
         """Whether the API says that it is ready."""
-        return self.succeeds("get", "--raw=/readyz", "--request-timeout=5s")
+        return self.answer("get", "--raw=/readyz") == "ok"
 
     def node_is_ready(self) -> bool:
         """Whether the one node would run pods now."""
         query = 'jsonpath={.status.conditions[?(@.type=="Ready")].status}'
-        return self.kubectl("get", "node", NODE, "--ignore-not-found", f"--output={query}") == "True"
+        return self.answer("get", "node", NODE, f"--output={query}") == "True"
 
     def resolves(self) -> bool:
         """Whether the cluster's DNS knows the Services."""
@@ -85,18 +93,11 @@ class Cluster:
 
     def has_service_account(self) -> bool:
         """Whether the namespace `default` has the account that its pods run under."""
-        return self.succeeds("get", "serviceaccount", "default")
+        return self.answer("get", "serviceaccount", "default") != ""
 
     def healthy(self) -> bool:
         """Whether all of it works."""
         return self.answers() and self.node_is_ready() and self.resolves()
-
-    def succeeds(self, *arguments: str) -> bool:
-        try:
-            self.kubectl(*arguments)
-        except LocalkubeError:
-            return False
-        return True
 
 
 def running(places: Places) -> Cluster | None:
@@ -117,7 +118,8 @@ def session(places: Places) -> Iterator[Cluster]:
             yield working_cluster(places)
     finally:
         with locked_if_free(places.users) as last:
-            if last and not places.keep.exists():
+            # One that did not start, or ended by itself, leaves its logs behind, to see why.
+            if last and not places.keep.exists() and running(places) is not None:
                 down(places)
 
 
@@ -133,17 +135,26 @@ def working_cluster(places: Places) -> Cluster:
     binaries = ensure_binaries(places)
     with locked(places.state / "lock"):
         cluster = running(places)
-        if cluster is not None and cluster.healthy():
-            return cluster
         if cluster is not None:
+            if heals(cluster):
+                return cluster
             say("the cluster that runs does not work: starting it anew")
         clear(places)
         try:
             with step("starting the cluster"):
                 return start(places, binaries)
         except BaseException:
-            kill(places)  # the logs stay, to see why
+            kill(places)  # its logs stay, to see why
             raise
+
+
+def heals(cluster: Cluster) -> bool:
+    """Whether a running cluster works, or does so soon: a component may just be starting again, or the machine busy."""
+    try:
+        wait_until("the cluster that runs", cluster.healthy, seconds=PATIENCE_SECONDS, hint="")
+    except LocalkubeError:
+        return False
+    return True
 
 
 def check_machine() -> None:

@@ -93,7 +93,8 @@ def end(record: Record) -> None:
         if not record.alive():  # asked while the id cannot go to another process
             return
         # The kernel removes it some time after the namespace has ended; the slot is free at once if we do.
-        run(["ip", "link", "delete", addresses_of(record.slot).interface])
+        interface = addresses_of(record.slot).interface
+        subprocess.run(["ip", "link", "delete", interface], capture_output=True, check=False)
         signal.pidfd_send_signal(process, signal.SIGKILL)
         wait_until(
             "the end of the cluster", lambda: not record.alive(), seconds=END_SECONDS, hint="is the machine busy?"
