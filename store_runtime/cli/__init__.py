@@ -61,11 +61,17 @@ def options(
 
 
 @app.command()
-def serve(config: ConfigFile, report: ReportFile = None) -> None:
+def serve(
+    config: ConfigFile,
+    report: ReportFile = None,
+    grace: Annotated[
+        float, typer.Option(min=0, metavar="SECONDS", help="For requests under way when it is told to stop.")
+    ] = 20.0,
+) -> None:
     """Serve the store over HTTP until SIGTERM. Creates and migrates nothing: provision and migrate do."""
     from store_runtime.cli.serving import serve_store
 
-    raise typer.Exit(serve_store(config, report))
+    raise typer.Exit(serve_store(config, report, grace))
 
 
 @app.command()

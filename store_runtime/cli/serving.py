@@ -14,13 +14,13 @@ from store_runtime.jobs.report import OK, exit_status, failed, leave
 _log = structlog.get_logger(__name__)
 
 
-def serve_store(file: Path, report_file: Path | None) -> int:
+def serve_store(file: Path, report_file: Path | None, grace_seconds: float) -> int:
     """Exit status: 0 after a clean stop; see store_runtime.jobs.report for the others."""
     store_id = ""
     try:
         config = load(file)
         store_id = config.store.id
-        serve(config)
+        serve(config, grace_seconds)
     except Exception as error:
         report = failed(JobReport(job=JobName.SERVE, ok=False, store_id=store_id), error)
         _log.error("cannot serve", code=report.code, exc_info=None if isinstance(error, StoreError) else error)

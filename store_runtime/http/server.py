@@ -2,7 +2,7 @@
 
 The engines are single-process, so the server is too: granian is embedded instead of supervising a worker, and a crash
 is a crash of the process, which the kubelet sees. Stopping: no new connections, requests under way are finished, event
-streams are told to end, then the stores are closed (which flushes them), all within GRACE_SECONDS.
+streams are told to end, then the stores are closed, which flushes them.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ class CannotListen(StoreError):
     code = "CannotListen"
 
 
-def serve(config: Config) -> None:
+def serve(config: Config, grace_seconds: float = GRACE_SECONDS) -> None:
     """Serve until SIGTERM or SIGINT. Raises what opening the stores raises, and CannotListen."""
     server = config.server
     for port, field in ((server.port, "server.port"), (server.metrics_port, "server.metricsPort")):
@@ -55,13 +55,13 @@ def serve(config: Config) -> None:
     runtime = open_runtime(config, SystemClock())
     try:
         with _metrics_served(server):
-            asyncio.run(_serve(create_app(runtime), server))
+            asyncio.run(_serve(create_app(runtime), server, grace_seconds))
     finally:
         runtime.close()
         _log.info("stopped")
 
 
-async def _serve(app: FastAPI, server: Server) -> None:
+async def _serve(app: FastAPI, server: Server, grace_seconds: float) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -74,9 +74,9 @@ async def _serve(app: FastAPI, server: Server) -> None:
     finally:
         if renewals:
             renewals.cancel()
-    _log.info("stopping", grace_seconds=GRACE_SECONDS)
+    _log.info("stopping", grace_seconds=grace_seconds)
     app.state.stopping.set()
-    await listeners.stop()
+    await listeners.stop(grace_seconds)
 
 
 class Listeners:
@@ -126,12 +126,12 @@ class Listeners:
             if not self._running:
                 raise CannotListen("the HTTP server ended by itself; the process has to be started again")
 
-    async def stop(self) -> None:
-        """No new connections; returns when the requests under way are done, at the latest after GRACE_SECONDS."""
+    async def stop(self, grace_seconds: float) -> None:
+        """No new connections; returns when the requests under way are done, at the latest after `grace_seconds`."""
         for listener in self._running.values():
             listener.stop()
         if self._running:
-            _, late = await asyncio.wait(self._running, timeout=GRACE_SECONDS)
+            _, late = await asyncio.wait(self._running, timeout=grace_seconds)
             if late:
                 _log.warning("requests were cut off: they took longer than the grace period")
 

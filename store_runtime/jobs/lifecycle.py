@@ -9,6 +9,7 @@ from collections.abc import Callable
 import structlog
 
 from store_runtime.config.wire import JobName, JobReport
+from store_runtime.errors import StoreError
 from store_runtime.jobs.kinds import Config, openings
 from store_runtime.jobs.patience import patiently
 from store_runtime.jobs.report import failed
@@ -21,6 +22,9 @@ def run_job(name: JobName, config: Config) -> JobReport:
     report = JobReport(job=name, ok=True, store_id=config.store.id)
     try:
         return JOBS[name](config, report)
+    except StoreError as error:
+        _log.debug("job failed", job=name.value, store=config.store.id, exc_info=error)
+        return failed(report, error)
     except Exception as error:
         _log.error("job failed", job=name.value, store=config.store.id, exc_info=error)
         return failed(report, error)

@@ -53,9 +53,12 @@ def _problem(url: str, response: httpx.Response) -> StoreError:
 
 def _token(path: Path) -> str:
     try:
-        return path.read_text().strip()
+        token = path.read_text().strip()
     except OSError as error:
         raise InvalidInput(f"cannot read the token {path}: {error.strerror}", field="token-file") from error
+    if not token.isascii() or len(token.split()) != 1:
+        raise InvalidInput(f"{path} does not hold one token and nothing else", field="token-file")
+    return token
 
 
 def _trust(ca_file: Path | None) -> ssl.SSLContext:

@@ -106,8 +106,11 @@ def provision(config: dict[str, Any], directory: Path) -> Path:
 class Served:
     """A serving process on loopback. As a context manager it is stopped at the end and has to have stopped well."""
 
-    def __init__(self, config: dict[str, Any], directory: Path, *, provisioned: bool = False) -> None:
+    def __init__(
+        self, config: dict[str, Any], directory: Path, *, provisioned: bool = False, arguments: tuple[str, ...] = ()
+    ) -> None:
         self.config = config
+        self.arguments = arguments
         self.audience = config["auth"]["audience"]
         self.config_file = write_config(config, directory) if provisioned else provision(config, directory)
         self.report_file = directory / "report.json"
@@ -121,6 +124,7 @@ class Served:
     def start(self) -> "Served":
         """Start without waiting; `wait_until_ready` waits."""
         command = ["--debug", "serve", "--config", str(self.config_file), "--report", str(self.report_file)]
+        command += self.arguments
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "store_runtime", *command], stdout=log, stderr=log, start_new_session=True

@@ -55,7 +55,7 @@ def test_a_request_under_way_is_answered_before_the_server_stops(tmp_path):
         connection.putheader("Content-Type", "application/json")
         connection.putheader("Content-Length", str(len(body)))
         connection.endheaders(body[:4])
-        _until_logged_or_in_flight(store)
+        _until_in_flight(store)
         store.process.send_signal(signal.SIGTERM)
         _until_refused(config["server"]["port"])
         assert store.process.poll() is None, "it waits for the request"
@@ -69,8 +69,23 @@ def test_a_request_under_way_is_answered_before_the_server_stops(tmp_path):
         assert client.get(METRIC).text == "5.0"
 
 
-def _until_logged_or_in_flight(store: Served) -> None:
-    """Until a request beside the scrape's own process is counted as under way."""
+def test_a_request_that_never_ends_does_not_hold_it_beyond_the_grace(tmp_path):
+    config = usage_store_config(tmp_path)
+    store = Served(config, tmp_path, arguments=("--grace", "0.3")).start().wait_until_ready()
+    try:
+        with socket.create_connection(("127.0.0.1", config["server"]["port"]), timeout=60) as connection:
+            head = f"POST {METRIC}/increment HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n"
+            head += f"Content-Type: application/json\r\nAuthorization: Bearer {store.token('write')}\r\n\r\n{{"
+            connection.sendall(head.encode())
+            _until_in_flight(store)
+            assert store.stop() == 0, store.log()
+    finally:
+        store.kill()
+    assert any("cut off" in line["event"] for line in store.log_lines())
+
+
+def _until_in_flight(store: Served) -> None:
+    """Until a request is counted as under way."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         found = re.search(
