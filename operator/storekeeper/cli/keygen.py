@@ -10,8 +10,10 @@ from pathlib import Path
 
 from storekeeper.adapters.cluster import ClusterError
 from storekeeper.adapters.kubernetes_api import connect, path
+from storekeeper.cli.logs import configure_logs
 from storekeeper.execute.tokens import new_key, private_pem, public_pem
 from storekeeper.manifests.objects import LABEL_NAME
+from storekeeper.settings import LogFormat, LogLevel
 
 PRIVATE_FILE = "private.pem"
 PUBLIC_FILE = "public.pem"
@@ -37,6 +39,7 @@ def into_file(file: Path) -> int:
 
 def into_cluster(name: str, namespace: str) -> int:
     """POST the Secret; one that is there is left alone."""
+    configure_logs(LogLevel.WARNING, LogFormat.CONSOLE)
     key = new_key()
     data = {PRIVATE_FILE: private_pem(key), PUBLIC_FILE: public_pem(key).encode()}
     secret = {

@@ -14,10 +14,11 @@ from pydantic import ValidationError
 from storekeeper.adapters.cluster import ClusterError
 from storekeeper.adapters.kubernetes import KubernetesCluster
 from storekeeper.adapters.kubernetes_api import KubernetesApi, connect
+from storekeeper.cli.logs import configure_logs
 from storekeeper.handlers.lease import RENEW_DEADLINE_SECONDS, Lease
 from storekeeper.manifests.objects import FINALIZER, Manifest, ref_of
 from storekeeper.observe.cache import Cache
-from storekeeper.settings import Settings
+from storekeeper.settings import LogFormat, LogLevel, Settings
 
 KINDS = ("Stream", "LogStore", "RuntimeStore")
 IDENTITY = "uninstall"
@@ -30,6 +31,7 @@ SEIZE_ATTEMPTS = 5
 
 def uninstall(*, delete_resources: bool, timeout_seconds: float) -> int:
     """Exit status 0 when nothing can get stuck any more."""
+    configure_logs(LogLevel.WARNING, LogFormat.CONSOLE)
     try:
         settings = Settings()
         api = connect(pool_size=2)
