@@ -7,6 +7,8 @@ from store_runtime.config.quantities import parse_duration
 from storekeeper.adapters.processes.cluster import ProcessCluster
 from storekeeper.adapters.processes.doorbell import ring
 from storekeeper.adapters.processes.statefolder import StateFolder
+from storekeeper.api.changes import check_change
+from storekeeper.api.parse import InvalidSpec, parse
 from storekeeper.cli.local_files import RESOURCE_KINDS, InvalidFile
 from storekeeper.manifests.objects import LABEL_OWNER_KIND, LABEL_OWNER_NAME, Manifest, ObjectRef, ref_of
 
@@ -16,8 +18,6 @@ ALIASES = {
     "rs": "RuntimeStore", "runtimestore": "RuntimeStore", "runtimestores": "RuntimeStore",
 }  # fmt: skip
 """As `kubectl` takes them: short, singular and plural names, in any case."""
-IMMUTABLE = ("adoptStoreID", "logStoreRef", "name")
-"""Fields of a spec, of any kind, that the CRDs refuse to change."""
 
 
 class UnknownResource(Exception):
@@ -49,12 +49,11 @@ class Session:
 
     def _refuse_change(self, new: Manifest) -> None:
         old = self.cluster.get(ref_of(new)) if new["kind"] != "Secret" else None
-        for field in IMMUTABLE if old is not None else ():
-            before, after = ((m.get("spec") or {}).get(field) or None for m in (old or {}, new))
-            if before != after:
-                raise InvalidFile(
-                    f"{ref_of(new)}: spec.{field} cannot be changed from {before!r}; make a new resource instead"
-                )
+        try:
+            if old is not None:
+                check_change(parse(old), parse(new))
+        except InvalidSpec as error:
+            raise InvalidFile(f"{ref_of(new)}: {error}") from error
 
     def ring(self) -> bool:
         """Wake the supervisor; False if none runs."""
