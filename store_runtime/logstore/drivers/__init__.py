@@ -1,0 +1,1 @@
+"""One module a backend, over the SQL that they share."""

@@ -1,0 +1,117 @@
+"""SQLite on a volume: one process, many threads, `synchronous=FULL`, so a commit is on disk.
+
+The fence lock is the write lock that every write takes anyway: BEGIN IMMEDIATE.
+"""
+
+import shutil
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, create_engine, event, text
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import QueuePool
+
+from store_runtime.errors import BackendUnreachable, Corrupt, OutOfSpace, Overloaded, StoreError
+
+BUSY_SECONDS = 10.0
+"""How long a write waits for another process (a job) that writes; threads of this one wait for each other outside."""
+CONNECTIONS_MAX = 16
+WAIT_SECONDS = 10.0
+"""For a connection of the pool."""
+CACHE_KIB = 64 * 1024
+VACUUM_PAGES = 2_000
+"""Free pages given back in one step (8 MiB), so that writers wait only a moment."""
+
+
+class SqliteDialect:
+    """`store_runtime.logstore.drivers.dialect.Dialect` for SQLite."""
+
+    insert = staticmethod(insert)
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._writer = threading.Lock()
+        self.engine = create_engine(
+            URL.create("sqlite", database=str(path)),
+            connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False},
+            poolclass=QueuePool,
+            pool_size=CONNECTIONS_MAX,
+            max_overflow=0,
+            pool_timeout=WAIT_SECONDS,
+        )
+        event.listen(self.engine, "connect", _prepare)
+        event.listen(self.engine, "begin", _begin)
+
+    @contextmanager
+    def begin_write(self) -> Iterator[Connection]:
+        with self._writer, self.engine.execution_options(write=True).begin() as connection:
+            yield connection
+
+    def lock_shared(self, connection: Connection) -> None:
+        """BEGIN IMMEDIATE has it."""
+
+    def lock_exclusive(self, connection: Connection) -> None:
+        """BEGIN IMMEDIATE has it."""
+
+    def give_back_space(self) -> None:
+        """Free pages to the file system, a step at a time; then the write-ahead log is cut to nothing."""
+        while self._free_pages():
+            with self._writer, self.engine.connect() as connection:
+                raw: Any = connection.connection.dbapi_connection
+                connection.rollback()
+                raw.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
+        with self._writer, self.engine.connect() as connection:
+            raw = connection.connection.dbapi_connection
+            connection.rollback()
+            raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def _free_pages(self) -> bool:
+        with self.engine.connect() as connection:
+            return bool(connection.execute(text("PRAGMA freelist_count")).scalar_one())
+
+    def translated(self, error: Exception) -> StoreError:
+        if isinstance(error, PoolTimeout):
+            return Overloaded(f"more than {CONNECTIONS_MAX} requests use the database at once; try again")
+        if not isinstance(error, DBAPIError):
+            return StoreError("unexpected error in the request logs; the server's log tells more")
+        cause = error.orig
+        code = getattr(cause, "sqlite_errorcode", None)
+        return _error(code & 0xFF if code is not None else None, self._path, str(cause))
+
+
+def _error(code: int | None, path: Path, said: str) -> StoreError:
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return Overloaded(f"another process has been writing the database for {BUSY_SECONDS:.0f} s; try again")
+    if code == sqlite3.SQLITE_FULL:
+        free = shutil.disk_usage(path.parent).free
+        return OutOfSpace(f"the volume of the request logs is full ({free} bytes free); nothing was stored")
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return Corrupt(f"{path.name} is damaged: {said}; restore it from a backup")
+    if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
+        return BackendUnreachable(f"{path.name} cannot be opened or written: {said}")
+    return StoreError("the database refused a statement; the server's log tells more")
+
+
+def _prepare(connection: Any, _record: Any) -> None:
+    """Pragmas of a new connection; transactions are begun by `_begin`, not by the sqlite3 module."""
+    connection.isolation_level = None
+    for pragma in (
+        "auto_vacuum = INCREMENTAL",  # only has an effect on a new file, before its first table
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        "foreign_keys = OFF",  # payloads are deleted by hand, a statement for many rows
+        f"cache_size = -{CACHE_KIB}",
+        "temp_store = MEMORY",
+    ):
+        connection.execute(f"PRAGMA {pragma}").fetchall()
+
+
+def _begin(connection: Connection) -> None:
+    write = connection.get_execution_options().get("write", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
