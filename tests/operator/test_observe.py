@@ -1,11 +1,17 @@
 """The cache that watches feed, what pods say, and how a store is observed."""
 
 import json
+import ssl
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from store_runtime.config.wire import JobName
 from storekeeper.adapters.runtime_api import RuntimeApi, RuntimeUnavailable
@@ -379,6 +385,67 @@ def test_what_a_runtime_may_answer_instead(
     with pytest.raises(RuntimeUnavailable) as error:
         runtime_api.status(server.url, "a")
     assert (error.value.code, error.value.retryable) == (code, retryable)
+
+
+def test_a_known_address_spares_the_look_up(server: ApiServer) -> None:
+    server.answer = lambda _: Reply(200, STATUS)
+    port = server.url.rsplit(":", 1)[1]
+    asked: list[str] = []
+
+    def address_of(host: str) -> str:
+        asked.append(host)
+        return "127.0.0.1"
+
+    api = RuntimeApi(lambda _: "t", address_of=address_of)
+    assert api.status(f"http://gateway-logs.n.svc.nowhere.invalid:{port}", "a").store_id == "s-1"
+    api.close()
+    assert asked == ["gateway-logs.n.svc.nowhere.invalid"]
+    assert server.requests[0].headers["Host"] == f"gateway-logs.n.svc.nowhere.invalid:{port}"
+
+
+def certificate(folder: Path, name: str) -> Path:
+    """Self-signed, for one DNS name; its own CA bundle."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(datetime.now(UTC) - timedelta(hours=1))
+        .not_valid_after(datetime.now(UTC) + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    file = folder / "server.pem"
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    file.write_bytes(private + made.public_bytes(serialization.Encoding.PEM))
+    return file
+
+
+@pytest.mark.parametrize(("asked_for", "accepted"), [("gateway-logs.n.svc", True), ("limits-usage.n.svc", False)])
+def test_a_certificate_must_be_for_the_stores_own_name(tmp_path: Path, asked_for: str, accepted: bool) -> None:
+    file = certificate(tmp_path, "gateway-logs.n.svc")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file)
+    server = ApiServer(context)
+    server.answer = lambda _: Reply(200, STATUS)
+    api = RuntimeApi(lambda _: "t", verify=str(file), address_of=lambda _: "127.0.0.1")
+    url = f"https://{asked_for}:{server.url.rsplit(':', 1)[1]}"
+    try:
+        if accepted:
+            assert api.status(url, "a").store_id == "s-1"
+        else:
+            with pytest.raises(RuntimeUnavailable):
+                api.status(url, "a")
+            assert server.requests == []
+    finally:
+        api.close()
+        server.close()
 
 
 def test_a_runtime_that_is_away_is_an_observation(runtime_api: RuntimeApi, server: ApiServer) -> None:

@@ -6,6 +6,7 @@ RuntimeUnavailable with a code; a runtime that does not answer is never a reason
 
 import ssl
 from collections.abc import Callable
+from contextlib import closing
 from typing import TypeVar
 
 import httpx
@@ -25,6 +26,8 @@ ANSWER_BYTES_MAX = 4 * 1024 * 1024
 
 TokenFor = Callable[[str], str]
 """Audience → bearer token."""
+AddressOf = Callable[[str], str | None]
+"""Host name of a Service → its address, if it is known without asking the DNS."""
 D = TypeVar("D", bound=Document)
 
 
@@ -40,9 +43,16 @@ class RuntimeUnavailable(Exception):
 class RuntimeApi:
     """Thread-safe; one pool of connections for all stores."""
 
-    def __init__(self, token_for: TokenFor, *, verify: bool | str = True) -> None:
-        """`verify`: a CA bundle for stores that serve TLS, or False."""
+    def __init__(
+        self, token_for: TokenFor, *, verify: bool | str = True, address_of: AddressOf = lambda _host: None
+    ) -> None:
+        """`verify`: a CA bundle for stores that serve TLS, or False.
+
+        `address_of` spares a look-up that may answer late (a Service that was made anew) or never (an operator that
+        runs outside the cluster); certificates are checked against the host name all the same.
+        """
         self._token_for = token_for
+        self._address_of = address_of
         limits = httpx.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=CONNECTIONS_MAX)
         self._client = httpx.Client(limits=limits, verify=_context(verify), trust_env=False, follow_redirects=False)
 
@@ -60,11 +70,11 @@ class RuntimeApi:
         self._client.close()
 
     def _call(self, method: str, url: str, audience: str, body: Document | None, seconds: float) -> bytes:
-        headers = {"Authorization": f"Bearer {self._token_for(audience)}", "Content-Type": "application/json"}
-        content = None if body is None else body.model_dump_json(by_alias=True, exclude_none=True)
-        timeout = httpx.Timeout(seconds, connect=CONNECT_SECONDS)
+        request = self._request(method, httpx.URL(url), audience, body)
+        request.extensions["timeout"] = httpx.Timeout(seconds, connect=CONNECT_SECONDS).as_dict()
         try:
-            with self._client.stream(method, url, headers=headers, content=content, timeout=timeout) as response:
+            response = self._client.send(request, stream=True)
+            with closing(response):
                 answer = _bounded(response)
         except httpx.HTTPError as error:
             raise RuntimeUnavailable(
@@ -73,6 +83,18 @@ class RuntimeApi:
         if response.is_success:
             return answer
         raise _problem(url, response, answer)
+
+    def _request(self, method: str, url: httpx.URL, audience: str, body: Document | None) -> httpx.Request:
+        headers = {"Authorization": f"Bearer {self._token_for(audience)}", "Content-Type": "application/json"}
+        headers["Host"] = url.netloc.decode()
+        address = self._address_of(url.host)
+        return self._client.build_request(
+            method,
+            url.copy_with(host=address) if address else url,
+            headers=headers,
+            content=None if body is None else body.model_dump_json(by_alias=True, exclude_none=True),
+            extensions={"sni_hostname": url.host},
+        )
 
 
 def _bounded(response: httpx.Response) -> bytes:

@@ -4,7 +4,9 @@ from dataclasses import replace
 
 from storekeeper.api.resource import StoreResource
 from storekeeper.manifests.blueprint import Blueprint
+from storekeeper.manifests.objects import ObjectRef
 from storekeeper.manifests.place import Place
+from storekeeper.observe.cache import Cache
 from storekeeper.settings import Settings
 
 
@@ -26,3 +28,16 @@ class ClusterPlaces:
         scheme = "https" if resource.spec.tls is not None else "http"
         host = f"{service}.{resource.metadata.namespace}.svc.{self._domain}"
         return replace(self._place, url=f"{scheme}://{host}:{self._place.port}")
+
+
+class ServiceAddresses:
+    """Callable as `AddressOf`: the cluster IP of a Service that the watches have seen."""
+
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+
+    def __call__(self, host: str) -> str | None:
+        name, _, rest = host.partition(".")
+        service = self._cache.get(ObjectRef("Service", rest.partition(".")[0], name))
+        address: str | None = ((service or {}).get("spec") or {}).get("clusterIP")
+        return None if address == "None" else address  # None: headless

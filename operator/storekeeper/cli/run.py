@@ -15,7 +15,7 @@ from storekeeper.adapters.kubernetes import KubernetesCluster
 from storekeeper.adapters.kubernetes_api import KubernetesApi, connect
 from storekeeper.adapters.runtime_api import RuntimeApi
 from storekeeper.cli.logs import configure_logs
-from storekeeper.cli.places import ClusterPlaces
+from storekeeper.cli.places import ClusterPlaces, ServiceAddresses
 from storekeeper.execute.tokens import Signer, SigningKeyError
 from storekeeper.handlers.operator import Operator
 from storekeeper.metrics import Metrics
@@ -55,7 +55,7 @@ async def _operate(settings: Settings, api: KubernetesApi, signer: Signer, metri
     cache = Cache()
     cluster = KubernetesCluster(api, cache)
     ca = str(settings.runtime_ca_file) if settings.runtime_ca_file else True
-    runtime_api = RuntimeApi(signer.operator_token, verify=ca)
+    runtime_api = RuntimeApi(signer.operator_token, verify=ca, address_of=ServiceAddresses(cache))
     places = ClusterPlaces(settings, (signer.public_pem,))
     reconciler = Reconciler(cluster, places, runtime_api, signer, SystemClock(), metrics)
     identity = f"{socket.gethostname()}_{uuid.uuid4()}"
