@@ -51,10 +51,7 @@ def supervise(folder: StateFolder, ready_fd: int | None) -> int:
     if not lock.acquire():
         log.error("another supervisor runs this state folder", pid=lock.holder())
         return EXIT_HELD
-    try:
-        asyncio.run(Supervisor(folder).run(ready_fd))
-    finally:
-        lock.release()
+    asyncio.run(Supervisor(folder).run(ready_fd))
     return EXIT_OK
 
 

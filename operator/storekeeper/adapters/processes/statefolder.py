@@ -12,7 +12,6 @@ import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 FORMAT = 1
 """Of the folder's layout; another one is refused."""
@@ -110,30 +109,28 @@ class StateFolder:
 
 
 class SupervisorLock:
-    """Held by the one process that runs a state folder; the kernel releases it however that process ends."""
+    """Held by the one process that runs a state folder, to its very end: the kernel releases it, however it ends."""
 
     def __init__(self, folder: StateFolder) -> None:
         self._path = folder.lock
-        self._file: Any = None
+        self._descriptor = -1
 
     def acquire(self) -> bool:
         """False if somebody else holds it."""
-        file = self._path.open("a+")
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            file.close()
+            os.close(descriptor)
             return False
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        self._file = file
+        os.truncate(descriptor, 0)
+        os.write(descriptor, str(os.getpid()).encode())
+        self._descriptor = descriptor
         return True
 
     def release(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        """Earlier than at the end of the process."""
+        os.close(self._descriptor)
 
     def holder(self) -> int | None:
         """The pid of the supervisor that runs now, if there is one."""
