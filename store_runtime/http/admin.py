@@ -96,7 +96,9 @@ class _Lines:
 
 def _read_lines(driver: Switchable, cursor: str | None, limit: int) -> _Lines:
     page = driver.export(cursor, limit)
-    text = b"".join(orjson.dumps({"key": item.key, "state": item.state}) + b"\n" for item in page.items)
+    # Names of columns are a kind of str of SQLAlchemy's own, which orjson takes as keys only when told to.
+    options = orjson.OPT_NON_STR_KEYS | orjson.OPT_APPEND_NEWLINE
+    text = b"".join(orjson.dumps({"key": item.key, "state": item.state}, option=options) for item in page.items)
     return _Lines(text, len(page.items), page.cursor)
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+from http import HTTPStatus
 
 import httpx
 import pytest
@@ -85,7 +86,7 @@ def test_every_error_of_ours_is_a_problem_document(call, name):
     assert response.headers["content-type"] == "application/problem+json"
     document = response.json()
     assert (document["status"], document["code"], document["type"]) == (kind.status, kind.code, "about:blank")
-    assert document["title"] == response.reason_phrase
+    assert document["title"] == HTTPStatus(kind.status).phrase
     if name != "Overloaded":
         assert (document["detail"], document["field"]) == ("it went wrong", "here")
 
