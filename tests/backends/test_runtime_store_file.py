@@ -26,6 +26,8 @@ from store_runtime.runtimestore.model import Increment, Limits
 from store_runtime.runtimestore.rings import levels_for
 from store_runtime.runtimestore.store import RuntimeStore
 from tests.conformance.runtime_store import META, WINDOWS, Harness, RuntimeStoreContract
+from tests.conformance.switchable import SwitchableContract
+from tests.conformance.usage_switching import UsageSwitchHarness
 
 WRITER = Path(__file__).with_name("usage_file_writer.py")
 
@@ -77,6 +79,33 @@ class TestRotatingFileRuntimeStore(RuntimeStoreContract):
         make = harness.driver
         harness.driver = lambda windows=WINDOWS: make(windows, journal_bytes_max=300)
         return harness
+
+
+class FileSwitchHarness(UsageSwitchHarness):
+    durable = shared = True
+
+    def __init__(self, directory: Path, **options: int) -> None:
+        super().__init__()
+        self.directory = directory
+        self.options = options
+
+    def open(self, backend: str, epoch: int = 1) -> FileDriver:
+        FileDriver.create(self.directory / backend, levels_for(WINDOWS))
+        return FileDriver(self.directory / backend, Limits(), epoch, **self.options)
+
+
+class TestFileSwitchable(SwitchableContract):
+    @pytest.fixture
+    def switching(self, tmp_path):
+        return FileSwitchHarness(tmp_path)
+
+
+class TestRotatingFileSwitchable(SwitchableContract):
+    """The contract again, with a new generation every few writes."""
+
+    @pytest.fixture
+    def switching(self, tmp_path):
+        return FileSwitchHarness(tmp_path, journal_bytes_max=1000)
 
 
 def run_writer(directory: Path, *arguments: str, **options) -> subprocess.Popen[str]:
@@ -297,6 +326,13 @@ def test_a_failed_sync_is_never_taken_for_success(harness, store, monkeypatch):
             call()
 
 
+def eventually(condition, seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.001)
+
+
 @contextmanager
 def queued_together(store, monkeypatch, writers: int):
     """Start that many threads so that all but the first wait in the queue, and become one batch; yields the syncs."""
@@ -310,11 +346,11 @@ def queued_together(store, monkeypatch, writers: int):
 
     def start(call) -> None:
         threads = [threading.Thread(target=call) for _ in range(writers)]
-        for thread in threads:
+        threads[0].start()
+        eventually(lambda: synced)
+        for thread in threads[1:]:
             thread.start()
-        deadline = time.monotonic() + 30
-        while len(store.driver._queue) < writers - 1 and time.monotonic() < deadline:
-            time.sleep(0.001)
+        eventually(lambda: len(store.driver._queue) == writers - 1)
         gate.set()
         for thread in threads:
             thread.join()

@@ -11,6 +11,8 @@ from store_runtime.runtimestore.model import Limits
 from store_runtime.runtimestore.rings import levels_for
 from store_runtime.runtimestore.store import RuntimeStore
 from tests.conformance.runtime_store import META, WINDOWS, Harness, RuntimeStoreContract
+from tests.conformance.switchable import SwitchableContract
+from tests.conformance.usage_switching import UsageSwitchHarness
 
 
 class MemoryHarness(Harness):
@@ -32,6 +34,19 @@ def harness():
 
 class TestMemoryRuntimeStore(RuntimeStoreContract):
     pass
+
+
+class MemorySwitchHarness(UsageSwitchHarness):
+    durable = shared = False
+
+    def open(self, backend: str, epoch: int = 1) -> MemoryDriver:
+        return MemoryDriver(levels_for(WINDOWS), Limits(), epoch)
+
+
+class TestMemorySwitchable(SwitchableContract):
+    @pytest.fixture
+    def switching(self):
+        return MemorySwitchHarness()
 
 
 def test_a_full_store_refuses_new_metrics_and_goes_on_with_old_ones(harness):

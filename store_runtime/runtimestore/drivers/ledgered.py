@@ -31,6 +31,7 @@ from store_runtime.runtimestore.drivers.room import (
     require_metrics_room,
     require_op_id_room,
 )
+from store_runtime.runtimestore.items import require_items
 from store_runtime.runtimestore.ledger import Ledger
 from store_runtime.runtimestore.model import OP_ID_SECONDS, Limits, Operation
 from store_runtime.runtimestore.rings import Level
@@ -192,6 +193,7 @@ class LedgerDriver(ABC):
             return tuple(ExportItem(key, ledger.state(key)) for key in keys)
 
     def import_items(self, items: Sequence[ExportItem]) -> None:
+        require_items(items)
         imported = Imported(tuple((item.key, item.state) for item in items))
 
         def decide(ledger: Ledger) -> Decided:
