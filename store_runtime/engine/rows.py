@@ -35,15 +35,17 @@ def table(frames: Sequence[tuple[Header, bytes, bytes]], columns: Sequence[str])
     """
     import polars as pl
 
-    count = sum(header.entries for header, _, _ in frames)
+    rows = pl.DataFrame([_times(frames), _sequences(frames)])
+    if not columns:
+        return rows
     schema = dict.fromkeys(columns, pl.String())
     try:
         fields = pl.read_ndjson(b"\n".join(body.removesuffix(b"\n") for _, _, body in frames), schema=schema)
     except pl.exceptions.PolarsError as error:
         raise Unreadable(str(error)) from error
-    if columns and fields.height != count:
-        raise Unreadable(f"{fields.height} entries where {count} were promised")
-    return fields.select(columns).insert_column(0, _sequences(frames)).insert_column(0, _times(frames))
+    if fields.height != rows.height:
+        raise Unreadable(f"{fields.height} entries where {rows.height} were promised")
+    return rows.hstack(fields.get_columns())
 
 
 def from_entries(entries: Sequence[tuple[int, int, dict[str, str]]]) -> "pl.DataFrame":

@@ -5,6 +5,7 @@ passes the bytes on as they are. Whatever it does not expect (a new field, a num
 which looks at each line by itself, rejects single ones, writes the body anew, and learns the new fields.
 """
 
+import re
 import struct
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
@@ -24,6 +25,8 @@ COLUMN_NAME_BYTES_MAX = 128
 SHAPES_MAX = 4096
 """Streams whose fields are remembered (10 KB each); others learn theirs again."""
 REST_COLUMN = "_rest"
+_ODD = re.compile(r'[\x00-\x1f\x7f"\\]')
+"""In a name: msgspec has no fields of such names."""
 _RESERVED = frozenset({"_t", "_seq", REST_COLUMN, TIME_FIELD, ""})
 
 
@@ -77,7 +80,7 @@ class Shape:
 
 
 def _may_be_column(name: str) -> bool:
-    return name not in _RESERVED and len(name.encode()) <= COLUMN_NAME_BYTES_MAX and "\0" not in name
+    return name not in _RESERVED and len(name.encode()) <= COLUMN_NAME_BYTES_MAX and not _ODD.search(name)
 
 
 class Guard:
