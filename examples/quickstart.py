@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -240,6 +240,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="One YAML file becomes three running stores.")
     parser.add_argument("--file", type=Path, help="a log file to feed into the Stream, instead of this machine's own")
     file, keep = parser.parse_args().file, os.environ.get("KEEP") == "1"
+    if file is not None and not (file.is_file() and os.access(file, os.R_OK)):
+        parser.error(f"{file} is not a file that can be read")
     state = Path(tempfile.mkdtemp(prefix="storekeeper-demo-")) / "state"
     began, since = time.perf_counter(), datetime.now(UTC)
     try:
@@ -259,7 +261,8 @@ def main() -> int:
         return 1
     finally:
         if not keep:
-            state.parent.rmdir()
+            with suppress(OSError):  # a state that could not be removed has said so itself
+                state.parent.rmdir()
     heading("all answers were right", time.perf_counter() - began)
     return 0
 
