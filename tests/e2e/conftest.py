@@ -1,9 +1,7 @@
 """The operator installed by Helm once, a namespace a module, and a PostgreSQL that pods can reach."""
 
 import secrets
-import socket
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -11,7 +9,7 @@ from tests.cluster.access import ClusterAccess
 from tests.cluster.conftest import cluster as cluster
 from tests.cluster.localkube.places import Places
 from tests.e2e.platform import ROOT, Namespace
-from tests.e2e.postgres import PostgresServer
+from tests.postgres_server import PostgresServer, running_server
 
 OPERATOR_NAMESPACE = "storekeeper-system"
 RELEASE = "storekeeper"
@@ -55,20 +53,8 @@ def component_logs(cluster: ClusterAccess) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def postgres(cluster: ClusterAccess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+def postgres(cluster: ClusterAccess) -> Iterator[PostgresServer]:
     if cluster.machine_address is None:
         pytest.fail("KUBECONFIG: the tests do not know where pods of that cluster reach this machine")
-    folder = tmp_path_factory.mktemp("postgres")
-    for parent in (folder, *folder.parents[:2]):
-        parent.chmod(0o755)  # the server runs as the user postgres
-    server = PostgresServer(Path(folder, "server"), cluster.machine_address, free_port())
-    server.create()
-    server.start()
-    yield server
-    server.stop()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    with running_server(cluster.machine_address) as server:
+        yield server

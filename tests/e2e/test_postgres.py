@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from tests.e2e.platform import Namespace, eventually
-from tests.e2e.postgres import PostgresServer
+from tests.postgres_server import PostgresServer
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
@@ -14,7 +14,8 @@ def manifest(name: str, server: PostgresServer, database: str, secret: str) -> s
     return (
         f"apiVersion: storekeeper.dev/v1alpha1\nkind: LogStore\nmetadata: {{name: {name}}}\nspec:\n"
         f"  backend:\n    type: postgres\n    postgres: {{host: {server.host}, port: {server.port},"
-        f" database: {database}, sslMode: disable, credentialsSecretRef: {{name: {secret}}}}}\n  deletionPolicy: Delete\n"
+        f" database: {database}, sslMode: disable, credentialsSecretRef: {{name: {secret}}}}}\n"
+        "  deletionPolicy: Delete\n"
     )
 
 
