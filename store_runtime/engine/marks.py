@@ -25,9 +25,9 @@ def parse_key(key: str) -> tuple[str, int | None]:
     kind, _, rest = key.partition("/")
     name, _, block = rest.partition("/")
     try:
-        if kind == "config" and not block:
+        if kind == "config" and name and not block:
             return unquote(name, errors="strict"), None
-        if kind == "entries":
+        if kind == "entries" and name:
             return unquote(name, errors="strict"), int(block, 16)
     except ValueError:
         pass
