@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from storekeeper.adapters.cluster import ClusterError
-from storekeeper.adapters.kubernetes_api import Answer
+from storekeeper.adapters.kubernetes_api import Answer, Patience
 from storekeeper.handlers.lease import (
     DURATION_SECONDS,
     RENEW_DEADLINE_SECONDS,
@@ -34,13 +34,15 @@ class LeaseApi:
         self.writes = 0
         self.reads = 0
 
-    def get(self, kind: str, namespace: str | None, name: str) -> dict[str, Any] | None:
+    def get(self, kind: str, namespace: str | None, name: str, *, patience: Patience) -> dict[str, Any] | None:
+        self.patience = patience
         assert (kind, namespace, name) == ("Lease", "ops", "storekeeper")
         self._answer()
         self.reads += 1
         return self.lease
 
-    def request(self, method: str, kind: str, where: str, *, body: dict[str, Any]) -> Answer:
+    def request(self, method: str, kind: str, where: str, *, body: dict[str, Any], patience: Patience) -> Answer:
+        self.patience = patience
         self._answer()
         if method == "POST" and self.lease is not None:
             raise ClusterError("there is one", status=409, code="AlreadyExists")
@@ -120,10 +122,10 @@ def test_of_two_that_reach_for_it_at_once_one_wins(api: LeaseApi, clock: Clock) 
     one, two = candidate(api, "one", clock), candidate(api, "two", clock)
     assert one.hold()
     one.release()
-    stale = api.get("Lease", "ops", "storekeeper")
+    stale = api.get("Lease", "ops", "storekeeper", patience=(1, 1))
     assert two.hold()
     api_get = api.get
-    api.get = lambda *_: stale  # type: ignore[method-assign]  # what `one` had read just before
+    api.get = lambda *_, **__: stale  # type: ignore[method-assign]  # what `one` had read just before
     assert not one.hold()
     api.get = api_get  # type: ignore[method-assign]
     assert spec(api)["holderIdentity"] == "two"
@@ -198,6 +200,25 @@ def test_a_leader_that_cannot_renew_stops_before_another_can_begin(api: LeaseApi
         election.attempt()
     assert told.words[1].startswith("lost: not renewed")
     assert RENEW_DEADLINE_SECONDS < lost_after < DURATION_SECONDS
+
+
+def test_an_api_that_hangs_costs_the_lease_before_another_can_begin(api: LeaseApi, clock: Clock) -> None:
+    told = Told()
+    election = Election(candidate(api, "one", clock), told.turns(), now=clock)
+    election.attempt()
+    start, get, request = clock.seconds, api.get, api.request
+
+    def hang(*_: Any, patience: Patience, **__: Any) -> Any:
+        clock.seconds += sum(patience)  # a connection at the last moment, and then no answer
+        raise ClusterError("no answer", status=0)
+
+    api.get = api.request = hang  # type: ignore[method-assign]
+    while len(told.words) < 2:
+        clock.seconds += RETRY_SECONDS
+        election.attempt()
+    api.get, api.request = get, request  # type: ignore[method-assign]
+    assert told.words[1].startswith("lost: not renewed")
+    assert clock.seconds - start < DURATION_SECONDS
 
 
 def test_a_short_outage_of_the_api_costs_nothing(api: LeaseApi, clock: Clock) -> None:

@@ -15,9 +15,10 @@ import structlog
 from storekeeper.adapters.cluster import ClusterError
 from storekeeper.manifests.objects import API_VERSIONS, Manifest
 
-CONNECT_SECONDS = 5.0
-READ_SECONDS = 30.0
-"""Longer than any healthy answer, shorter than the patience of a reconcile."""
+Patience = tuple[float, float]
+"""Seconds to wait for a connection, and for each part of an answer."""
+PATIENCE: Patience = (5.0, 30.0)
+"""Longer than any healthy answer takes, also that of a list."""
 PAGE_SIZE = 500
 """Objects a page of a list: bounds the memory of one answer on both sides."""
 MESSAGE_CHARS_MAX = 500
@@ -75,9 +76,9 @@ class KubernetesApi:
         self._client = client
         self._count = count or (lambda _verb, _kind, _status: None)
 
-    def get(self, kind: str, namespace: str | None, name: str) -> Manifest | None:
+    def get(self, kind: str, namespace: str | None, name: str, *, patience: Patience = PATIENCE) -> Manifest | None:
         try:
-            return self.request("GET", kind, path(kind, namespace, name)).body
+            return self.request("GET", kind, path(kind, namespace, name), patience=patience).body
         except ClusterError as error:
             if error.status == 404:
                 return None
@@ -104,11 +105,12 @@ class KubernetesApi:
         body: Any = None,
         content_type: str = JSON,
         verb: str = "",
+        patience: Patience = PATIENCE,
     ) -> Answer:
         """One call. Raises ClusterError for anything but a 2xx answer; never retries by itself."""
         status = 0
         try:
-            response = self._send(method, where, query, body, content_type)
+            response = self._send(method, where, query, body, content_type, patience)
             status = response.status
             text = response.read()
         except Exception as error:
@@ -122,15 +124,21 @@ class KubernetesApi:
             raise _error(method, where, status, text, response.getheader("Retry-After"))
         return Answer(status, json.loads(text) if text else {})
 
-    def _send(self, method: str, where: str, query: dict[str, str] | None, body: Any, content_type: str) -> Any:
+    def _send(
+        self,
+        method: str,
+        where: str,
+        query: dict[str, str] | None,
+        body: Any,
+        content_type: str,
+        patience: Patience,
+    ) -> Any:
         url = self._client.configuration.host.rstrip("/") + where + ("?" + urlencode(query) if query else "")
         headers = {"Accept": JSON, "User-Agent": "storekeeper"}
         if body is not None:
             headers["Content-Type"] = content_type
         self._client.update_params_for_auth(headers, [], ["BearerToken"], where, method, None)
-        return self._client.call_api(
-            method, url, header_params=headers, body=body, _request_timeout=(CONNECT_SECONDS, READ_SECONDS)
-        )
+        return self._client.call_api(method, url, header_params=headers, body=body, _request_timeout=patience)
 
     def close(self) -> None:
         self._client.close()

@@ -25,6 +25,8 @@ RENEW_DEADLINE_SECONDS = 10.0
 """A leader that has not renewed for so long stops, well before another can take over."""
 RETRY_SECONDS = 2.0
 """Between two attempts, of leaders and of candidates."""
+PATIENCE = (2.0, 2.0)
+"""With an API server that accepts calls and does not answer, two attempts must fail before the lease ends."""
 
 log = structlog.get_logger(__name__)
 
@@ -53,7 +55,7 @@ class Lease:
         """Take or renew it; False: another holds it. `seize` takes it from its holder. Raises ClusterError."""
         if self._seen is not None and self._is_mine(self._seen) and self._write("PUT", self._seen):
             return True  # what we wrote last still stood: nothing to read first
-        live = self._api.get("Lease", self._namespace, self._name)
+        live = self._api.get("Lease", self._namespace, self._name, patience=PATIENCE)
         if live is None:
             return self._write("POST", {"metadata": {"name": self._name, "namespace": self._namespace}})
         self._look_at(live)
@@ -63,7 +65,7 @@ class Lease:
 
     def release(self) -> None:
         """Give it back, if it is ours. Raises ClusterError."""
-        live = self._api.get("Lease", self._namespace, self._name)
+        live = self._api.get("Lease", self._namespace, self._name, patience=PATIENCE)
         if live is not None and self._is_mine(live):
             spec = {**live["spec"], "holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _micro_time()}
             self._send("PUT", {**live, "spec": spec})
@@ -99,7 +101,8 @@ class Lease:
     def _send(self, method: str, lease: Manifest) -> None:
         name = "" if method == "POST" else self._name
         body: dict[str, Any] = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", **lease}
-        answer = self._api.request(method, "Lease", path("Lease", self._namespace, name), body=body)
+        where = path("Lease", self._namespace, name)
+        answer = self._api.request(method, "Lease", where, body=body, patience=PATIENCE)
         self._look_at(answer.body)
 
 
