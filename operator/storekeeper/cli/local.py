@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from store_runtime.config.wire import JobName
 from storekeeper.adapters.processes.statefolder import StateFolder, StateFolderError, SupervisorLock
 from storekeeper.cli import local_daemon as daemon
 from storekeeper.cli.local_display import Progress, table, tell_failure, tell_ready
@@ -112,7 +113,8 @@ def _conclude(session: Session, rows: list[Row], timeout: str) -> None:
         tell_ready(console, rows)
         return
     for row in failed:
-        tell_failure(errors, row, session.logs(row.ref))
+        logs = [log for log in session.logs(row.ref) if log.stem != JobName.RETAIN]
+        tell_failure(errors, row, logs[-1] if logs else None)
     if not daemon.is_running(session.folder):
         raise _fail(f"the supervisor has ended; see {session.folder.supervisor_log}", EXIT_NOT_READY)
     if any(row.is_stuck for row in failed):

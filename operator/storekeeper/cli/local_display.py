@@ -15,8 +15,10 @@ from rich.text import Text
 from storekeeper.adapters.processes.container import last_lines
 from storekeeper.cli.local_rows import Row
 
-LOG_LINES = 12
+LOG_LINES = 8
 """The end of a store's log that is shown when it did not become ready."""
+LINE_CHARS_MAX = 300
+"""Of such a line: a stack in JSON is one; `local logs` shows all of it."""
 
 
 def table(rows: Iterable[Row]) -> Table:
@@ -79,11 +81,15 @@ def tell_ready(console: Console, rows: Iterable[Row]) -> None:
         console.print(f"token: {shlex.quote(file)}", markup=False, highlight=False, soft_wrap=True)
 
 
-def tell_failure(console: Console, row: Row, logs: Iterable[Path]) -> None:
-    console.print(line(row), markup=False, highlight=False, soft_wrap=True)
-    for log in logs:
-        lines = last_lines(log, LOG_LINES)
-        if lines:
-            console.print(f"  the end of {log}:", markup=False, highlight=False, soft_wrap=True)
-        for text in lines:
-            console.print(f"    {text}", markup=False, highlight=False, soft_wrap=True)
+def tell_failure(console: Console, row: Row, log: Path | None) -> None:
+    """The row, and the end of the log that was written last."""
+    lines = last_lines(log, LOG_LINES) if log is not None else []
+    said = [line(row), *([f"  the end of {log}:"] if lines else [])]
+    for text in [*said, *(f"    {shortened(text)}" for text in lines)]:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def shortened(text: str) -> str:
+    """Without its middle: how it begins and what it comes to say in the end are what helps."""
+    half = LINE_CHARS_MAX // 2
+    return text if len(text) <= LINE_CHARS_MAX else f"{text[:half]} … {text[-half:]}"
