@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from storekeeper.manifests.claims import claims
-from storekeeper.manifests.drift import content_hash, differs, with_hash
+from storekeeper.manifests.claims import beside, claims
+from storekeeper.manifests.drift import content_hash, differs, quantity, with_hash
 from storekeeper.manifests.network import service
 from storekeeper.manifests.objects import ANNOTATION_HASH, Manifest
 from storekeeper.manifests.workload import workload
@@ -144,13 +144,32 @@ def test_a_data_of_a_config_map_and_a_port_of_a_service_count() -> None:
     assert differs(service(drawn), found) == "spec.ports[http].port was changed"
 
 
-def test_a_claim_that_was_enlarged_by_hand_is_left() -> None:
-    desired, _ = claims(case("logstore-quickstart"))
-    found = live(desired)
+def sized(claim: Manifest, size: str) -> Manifest:
+    found = live(claim)
     found["spec"] |= {"volumeName": "pv-1", "storageClassName": "standard", "volumeMode": "Filesystem"}
-    for size, reason in (("20Gi", None), ("10240Mi", None), ("9Gi", "spec.resources.requests.storage was changed")):
-        found["spec"]["resources"]["requests"]["storage"] = size
-        assert differs(desired, found) == reason
+    found["spec"]["resources"]["requests"]["storage"] = size
+    return found
+
+
+@pytest.mark.parametrize(("size", "reason"), [("20Gi", None), ("2048Mi", None), ("1Gi", "what is wanted changed")])
+def test_a_claim_of_a_given_size_grows_and_never_shrinks(size: str, reason: str | None) -> None:
+    _, entries = claims(case("logstore-quickstart"))  # 2Gi is given
+    found = sized(entries, size)
+    wanted = beside(entries, found)
+    assert quantity(wanted["spec"]["resources"]["requests"]["storage"]) >= quantity(size)
+    if reason is None:
+        found["metadata"] = wanted["metadata"]
+        assert differs(wanted, found) is None
+    else:
+        assert wanted == entries
+
+
+@pytest.mark.parametrize("size", ["20Gi", "1Gi"])
+def test_a_default_size_changes_no_claim_that_is_there(size: str) -> None:
+    data, _ = claims(case("logstore-quickstart"))  # 10Gi by default
+    wanted = beside(data, sized(data, size))
+    assert wanted["spec"]["resources"]["requests"]["storage"] == size
+    assert wanted["metadata"]["annotations"] != data["metadata"]["annotations"], "the hash is of what is wanted now"
 
 
 def test_empty_maps_may_be_left_out_by_the_server() -> None:

@@ -105,7 +105,14 @@ class KubernetesCluster:
         ref = ref_of(manifest)
         _refuse_secret(ref.kind)
         before = self._cache.get(ref)
-        answer = self._apply(path(ref.kind, ref.namespace, ref.name), ref.kind, manifest, FIELD_MANAGER)
+        where = path(ref.kind, ref.namespace, ref.name)
+        try:
+            answer = self._apply(where, ref.kind, manifest, FIELD_MANAGER)
+        except ClusterError as error:
+            if error.status != 422 or before is None:
+                raise
+            self._override(where, ref.kind, manifest)
+            answer = self._apply(where, ref.kind, manifest, FIELD_MANAGER)
         self._cache.put(_typed(answer.body, ref.kind))
         return answer.status == 201 or _version(before) != _version(answer.body)
 
@@ -167,6 +174,14 @@ class KubernetesCluster:
 
     def close(self) -> None:
         self._api.close()
+
+    def _override(self, where: str, kind: str, manifest: Manifest) -> None:
+        """Put our lists in the place of theirs: an apply merges what others wrote into a list, and the sum of both may
+        be invalid (two ports of one name), so that a change by hand could not be repaired.
+        """
+        body = {key: value for key, value in manifest.items() if key not in ("apiVersion", "kind", "metadata")}
+        query = {"fieldManager": FIELD_MANAGER}
+        self._api.request("PATCH", kind, where, query=query, body=body, content_type=MERGE)
 
     def _apply(self, where: str, kind: str, body: Manifest, manager: str) -> Answer:
         query = {"fieldManager": manager, "force": "true"}

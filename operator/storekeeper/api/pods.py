@@ -66,7 +66,13 @@ class Volume(Document):
         return size
 
     def resolved(self, default_bytes: int) -> "Volume":
-        return self if self.size is not None else self.model_copy(update={"size": default_bytes})
+        if self.size is not None:
+            return self
+        return DefaultVolume(size=default_bytes, storage_class_name=self.storage_class_name)
+
+
+class DefaultVolume(Volume):
+    """A volume whose size nobody gave: it counts for a claim that is not there yet, and changes none that is."""
 
 
 class TlsSpec(Document):

@@ -43,23 +43,17 @@ def differs(desired: Manifest, live: Manifest) -> str | None:
     wanted, found = (m["metadata"].get("annotations", {}).get(ANNOTATION_HASH) for m in (desired, live))
     if wanted != found:
         return "what is wanted changed" if found else "it does not bear our hash"
-    path = next(_differences(desired, live, desired["kind"]), None)
+    path = next(_differences(desired, live), None)
     return f"{path} was changed" if path else None
 
 
-def _differences(desired: Manifest, live: Manifest, kind: str) -> Iterator[str]:
+def _differences(desired: Manifest, live: Manifest) -> Iterator[str]:
     for field, value in desired.items():
         if field == "metadata":
             ours = {key: value[key] for key in ("labels", "annotations", "ownerReferences") if key in value}
             yield from _compare(ours, live["metadata"], "metadata")
-        elif field not in ("apiVersion", "kind") and not (kind == "PersistentVolumeClaim" and _has_room(desired, live)):
+        elif field not in ("apiVersion", "kind"):
             yield from _compare(value, live.get(field), field)
-
-
-def _has_room(desired: Manifest, live: Manifest) -> bool:
-    """A claim that somebody enlarged is not made smaller: no API server would do it."""
-    wanted, found = (m["spec"].get("resources", {}).get("requests", {}).get("storage") for m in (desired, live))
-    return found is not None and _number(found) > _number(wanted)
 
 
 def _compare(wanted: Any, found: Any, path: str) -> Iterator[str]:
@@ -108,13 +102,14 @@ def _same_quantity(wanted: Any, found: Any, path: str) -> bool:
     parts = path.split(".")[-2:]
     if not _QUANTITIES & set(parts):
         return False
-    return _is_quantity(wanted) and _is_quantity(found) and _number(wanted) == _number(found)
+    return _is_quantity(wanted) and _is_quantity(found) and quantity(wanted) == quantity(found)
 
 
 def _is_quantity(value: Any) -> bool:
     return _QUANTITY.fullmatch(str(value)) is not None
 
 
-def _number(quantity: Any) -> Decimal:
-    match = _QUANTITY.fullmatch(str(quantity))
+def quantity(written: Any) -> Decimal:
+    """`1Gi`, `500m`, 1073741824 as a number; what is no quantity is 0."""
+    match = _QUANTITY.fullmatch(str(written))
     return Decimal(match[1]) * _UNITS[match[2] or ""] if match else Decimal(0)

@@ -28,6 +28,8 @@ ANNOTATION_HASH = f"{GROUP}/hash"
 """Hash of the object as we last wanted it: a child whose hash differs, or whose fields drifted, is applied again."""
 ANNOTATION_FINGERPRINT = f"{GROUP}/fingerprint"
 """On a workload: which place of data its pods serve."""
+ANNOTATION_SIZE = f"{GROUP}/size"
+"""On a claim: whether its size was `given` in the spec, or is a `default` that enlarges no claim."""
 ANNOTATION_ROTATE = f"{GROUP}/rotate"
 """On a resource: raise its value to have the token Secrets deleted and made anew."""
 

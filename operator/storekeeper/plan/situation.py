@@ -1,7 +1,7 @@
 """One store's desired children beside what is observed: everything the checks and the plan look at."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -9,6 +9,7 @@ from store_runtime.config.runtime import StoreIdentity
 from store_runtime.config.wire import JobName, JobReport
 from storekeeper.api.resource import StoreResource
 from storekeeper.manifests.blueprint import Blueprint
+from storekeeper.manifests.claims import beside
 from storekeeper.manifests.objects import ANNOTATION_FINGERPRINT, LABEL_JOB, Manifest, ObjectRef, ref_of
 from storekeeper.manifests.place import Place
 from storekeeper.plan.desired import Desired, desire
@@ -148,7 +149,14 @@ def situate(resource: StoreResource, observed: Observed, place: Place) -> Situat
     status = resource.status or {}
     epoch = int((status.get("activeBackend") or {}).get("epoch", 1))
     blueprint = Blueprint(resource, place, epoch)
-    return Situation(resource, observed, blueprint.identity, resource.fingerprint, epoch, desire(blueprint))
+    desired = desire(blueprint)
+    sized = tuple(_sized(claim, observed.children.get(ref_of(claim))) for claim in desired.claims)
+    desired = replace(desired, claims=sized)
+    return Situation(resource, observed, blueprint.identity, resource.fingerprint, epoch, desired)
+
+
+def _sized(claim: Manifest, live: Manifest | None) -> Manifest:
+    return claim if live is None else beside(claim, live)
 
 
 def _of_cron_job(job: Manifest) -> bool:
