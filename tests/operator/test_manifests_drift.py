@@ -151,9 +151,9 @@ def sized(claim: Manifest, size: str) -> Manifest:
     return found
 
 
-@pytest.mark.parametrize(("size", "reason"), [("20Gi", None), ("2048Mi", None), ("1Gi", "what is wanted changed")])
+@pytest.mark.parametrize(("size", "reason"), [("70Gi", None), ("51200Mi", None), ("1Gi", "what is wanted changed")])
 def test_a_claim_of_a_given_size_grows_and_never_shrinks(size: str, reason: str | None) -> None:
-    _, entries = claims(case("logstore-quickstart"))  # 2Gi is given
+    _, entries = claims(case("logstore-everything"))  # 50Gi is given
     found = sized(entries, size)
     wanted = beside(entries, found)
     assert quantity(wanted["spec"]["resources"]["requests"]["storage"]) >= quantity(size)
