@@ -125,7 +125,7 @@ class StreamsMachine(RuleBasedStateMachine):
                         break
             assert copy.streams() == self.streams.streams()
             for stream in self.model:
-                asked = dict(window=Window(), limit=10_000)
+                asked = {"window": Window(), "limit": 10_000}
                 assert copy.find(stream, **asked) == self.streams.find(stream, **asked)
             copy.close()
 
