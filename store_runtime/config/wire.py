@@ -12,6 +12,9 @@ from store_runtime.config.retention import LogRetention
 REPORT_BYTES_MAX = 4096
 """Kubernetes keeps at most 4096 bytes of a termination message."""
 
+EPOCH_MAX = 2**31 - 1
+"""What every backend's integers hold; a store is switched a few times in its life."""
+
 SIGNING_ALGORITHM = "EdDSA"
 ISSUER = "storekeeper"
 
@@ -147,8 +150,8 @@ class RoleChange(Document):
 
     expected_role: Role
     role: Role
-    expected_epoch: int | None = Field(None, ge=1)
-    epoch: int | None = Field(None, ge=1, description="The epoch from then on; it never goes down.")
+    expected_epoch: int | None = Field(None, ge=1, le=EPOCH_MAX)
+    epoch: int | None = Field(None, ge=1, le=EPOCH_MAX, description="The epoch from then on; it never goes down.")
 
 
 class CaptureChange(Document):

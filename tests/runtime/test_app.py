@@ -295,6 +295,7 @@ def test_a_step_that_is_repeated_answers_the_same(call):
         ("fence", {"expectedRole": "active", "role": "released"}, 400, "InvalidInput", "role"),
         ("activate", {"expectedRole": "retired", "role": "active"}, 400, "InvalidInput", "role"),
         ("fence", {"expectedRole": "active"}, 400, "InvalidInput", "role"),
+        ("fence", {"expectedRole": "active", "role": "fenced", "epoch": 2**40}, 400, "InvalidInput", "epoch"),
         ("fence", {"expectedRole": "active", "role": "fenced", "force": True}, 400, "InvalidInput", "force"),
         ("capture", {"expectedRole": "fenced", "capture": True}, 409, "RoleChanged", "expectedRole"),
         ("capture", {"expectedRole": "active", "capture": "x"}, 400, "InvalidInput", "capture"),
