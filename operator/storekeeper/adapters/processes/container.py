@@ -18,8 +18,8 @@ LOG_TAIL_BYTES_MAX = 2048
 """What FallbackToLogsOnError takes from the end of the log, as in Kubernetes."""
 LOG_BYTES_MAX = 16 * 2**20
 """A container's log is put aside at this size; one older one is kept."""
-INHERITED_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "USER")
-"""Of the supervisor's environment; the rest is the manifest's to say."""
+INHERITED_VARIABLES = ("PATH", "PYTHONPATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "USER")
+"""Of the supervisor's environment: what the interpreter at hand needs; the rest is the manifest's to say."""
 
 
 @dataclass(frozen=True, slots=True)
