@@ -20,7 +20,9 @@ from tests.cluster.localkube.record import Record, started_ticks
 
 pytestmark = [
     pytest.mark.cluster,
-    pytest.mark.skipif("KUBECONFIG" in os.environ, reason="KUBECONFIG: the tests are to use that cluster alone"),
+    pytest.mark.skipif(
+        bool(os.environ.get("KUBECONFIG")), reason="KUBECONFIG: the tests are to use that cluster alone"
+    ),
 ]
 
 SECONDS = 60.0
