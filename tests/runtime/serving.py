@@ -51,7 +51,8 @@ def free_ports(count: int) -> list[int]:
             each.close()
 
 
-def _config(kind: str, **more: Any) -> dict[str, Any]:
+def config_of(kind: str, **more: Any) -> dict[str, Any]:
+    """What all configs share, on ports of its own; `more` is the rest."""
     port, metrics_port = free_ports(2)
     return {
         "kind": kind,
@@ -64,13 +65,13 @@ def _config(kind: str, **more: Any) -> dict[str, Any]:
 def usage_store_config(directory: Path | None = None) -> dict[str, Any]:
     """A RuntimeStore in memory, or in files below `directory`."""
     if directory is None:
-        return _config("RuntimeStore", backend={"type": "memory", "memory": {}})
-    return _config("RuntimeStore", backend={"type": "file", "file": {"directory": str(directory / "usage")}})
+        return config_of("RuntimeStore", backend={"type": "memory", "memory": {}})
+    return config_of("RuntimeStore", backend={"type": "file", "file": {"directory": str(directory / "usage")}})
 
 
 def log_store_config(directory: Path, *, entries: bool = False) -> dict[str, Any]:
     """A LogStore on SQLite below `directory`, with or without the entry engine."""
-    config = _config("LogStore", backend={"type": "sqlite", "sqlite": {"path": str(directory / "logs" / "logs.db")}})
+    config = config_of("LogStore", backend={"type": "sqlite", "sqlite": {"path": str(directory / "logs" / "logs.db")}})
     if entries:
         config["entries"] = {"directory": str(directory / "entries")}
     return config
