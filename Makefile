@@ -6,10 +6,10 @@ PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
 .PHONY: help setup packages lock generate verify format lint types imports test test-unit test-backends test-cluster \
-        cluster-up cluster-down image demo run check clean
+        cluster-up cluster-down cluster-clean bench-streams bench-logs bench-runtime image demo run check clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}'
+	@grep -hE '^[a-z -]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}'
 
 # -- setting up ---------------------------------------------------------------------------------------------------
 
@@ -46,6 +46,12 @@ cluster-up: setup ## a real one-node Kubernetes on this machine (root)
 
 cluster-down: setup ## stop it and remove what it made
 	$(BIN)/python -m tests.cluster.localkube down
+
+cluster-clean: setup ## stop it and remove the cache of programs and images
+	$(BIN)/python -m tests.cluster.localkube clean
+
+bench-streams bench-logs bench-runtime: bench-%: setup ## benchmarks: JSON lines, and a table (QUICK=1: a smaller run)
+	$(BIN)/python benchmarks/$*.py
 
 # -- checking -----------------------------------------------------------------------------------------------------
 
