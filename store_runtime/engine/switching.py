@@ -86,7 +86,7 @@ class EngineSwitch:
         state.meta = new
 
     def dirty_marks(self, limit: int) -> tuple[DirtyMark, ...]:
-        with self._state.lock:
+        with self._state.changes, self._state.lock:  # a change marks before it shows: its mark is for nobody until then
             return self._state.marks.first(limit)
 
     def clear_mark(self, mark: DirtyMark) -> bool:
