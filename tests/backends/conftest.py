@@ -15,6 +15,8 @@ from tests.postgres_server import (
     server_of_url,
 )
 
+pytest.register_assert_rewrite("tests.conformance")  # so that a failing case shows its values
+
 SERVER_FIXTURES = {"postgres_database"}
 
 

@@ -12,8 +12,9 @@ from store_runtime.errors import Fenced
 WAIT_SECONDS = 30
 WRITERS = 4
 PAUSE_SECONDS_MAX = 0.004
-"""Between two writes of a thread, so that a store in memory does not grow faster than a test can export it;
-random (from a fixed seed), so that writers do not fall in step with what the test does."""
+"""Between two writes of a thread; random (from a fixed seed), so that writers do not fall in step with the test."""
+ATTEMPTS_AHEAD = 60
+"""Writes that are tried after the test waited for some: a store must not grow faster than a test can export it."""
 
 
 @dataclass
@@ -25,6 +26,8 @@ class WriteLog:
     refused: int = 0
     errors: list[BaseException] = field(default_factory=list)
     stopped: bool = False
+    _attempts: int = 0
+    _attempts_allowed: int = ATTEMPTS_AHEAD
     _moment_passed: bool = False
     _holding: bool = False
     _under_way: int = 0
@@ -32,7 +35,8 @@ class WriteLog:
 
     def attempt(self, write: Callable[[str], None], name: str) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: not self._holding or self.stopped)
+            self._changed.wait_for(lambda: self.stopped or self._may_write())
+            self._attempts += 1
             self._under_way += 1
             after = self._moment_passed
         try:
@@ -50,6 +54,9 @@ class WriteLog:
                 self._under_way -= 1
                 self._changed.notify_all()
 
+    def _may_write(self) -> bool:
+        return not self._holding and self._attempts < self._attempts_allowed
+
     def wait_for(self, count: int, *, refused: bool = False) -> None:
         """Until that many more writes were acknowledged, or refused."""
 
@@ -58,6 +65,8 @@ class WriteLog:
 
         with self._changed:
             enough = done() + count
+            self._attempts_allowed = self._attempts + ATTEMPTS_AHEAD
+            self._changed.notify_all()
             assert self._changed.wait_for(lambda: done() >= enough or self.errors, WAIT_SECONDS)
         assert not self.errors
 
