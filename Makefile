@@ -76,7 +76,7 @@ test-unit: setup ## tests that need nothing but Python
 	$(PYTEST) tests -m "not server and not cluster" --ignore=tests/cluster --ignore=tests/e2e
 
 test-backends: setup ## conformance on real database servers
-	$(PYTEST) tests/backends tests/migrations -m server
+	$(PYTEST) tests -m server --ignore=tests/cluster --ignore=tests/e2e
 
 test-cluster: setup ## the operator on a real Kubernetes (root, or KUBECONFIG)
 	$(PYTEST) tests/cluster tests/e2e tests/operator -m cluster
