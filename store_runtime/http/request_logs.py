@@ -4,11 +4,12 @@ A body is one JSON object, an array of them, or NDJSON (a line that is no JSON i
 batch answers 200 as long as one of its items is stored or known; if all are bad it is a 400 and nothing was stored.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from store_runtime.config.wire import Scope
@@ -17,6 +18,7 @@ from store_runtime.http.auth import require
 from store_runtime.http.encoded_paths import EncodedPathRoute
 from store_runtime.http.offload import offload
 from store_runtime.logstore.model import (
+    BATCH_MAX,
     PAGE_DEFAULT,
     PAGE_MAX,
     BatchResult,
@@ -31,20 +33,21 @@ from store_runtime.logstore.model import (
 )
 from store_runtime.logstore.store import LogStore, invalid
 
-BODY_BYTES_MAX = 64 * 1024 * 1024
 NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl")
-PARAMETERS = {"start_time", "end_time", "id", "provider", "model", "status"}
-PAGING = {"limit", "order", "cursor", "payload"}
+FILTERS = frozenset({"start_time", "end_time", "id", "provider", "model", "status"})
+PAGING = frozenset({"limit", "order", "cursor"})
+ONCE = frozenset({"start_time", "end_time", "limit", "order", "cursor", "payload"})
+"""Parameters that may not be repeated: of two values one would be ignored."""
 _TIME: TypeAdapter[Any] = TypeAdapter(Time)
 _READ, _WRITE = [Depends(require(Scope.READ))], [Depends(require(Scope.WRITE))]
 
-Values = Annotated[list[str] | None, Query()]
+Values = Annotated[list[str], Query(default_factory=list)]
 
 
 class LogPage(BaseModel):
     """A page; give `cursor` back to get the next one, null at the end."""
 
-    logs: list[dict[str, Any]]
+    logs: list[RequestLog]
     cursor: str | None
 
 
@@ -57,104 +60,136 @@ class Deleted(BaseModel):
 def router(store: LogStore) -> APIRouter:
     """The routes of one LogStore."""
     routes = APIRouter(prefix="/v1/request-logs", tags=["request logs"], route_class=EncodedPathRoute)
+    _add_batches(routes, store)
+    _add_queries(routes, store)
+    _add_one(routes, store)
+    return routes
 
+
+def _add_batches(routes: APIRouter, store: LogStore) -> None:
     @routes.post("", dependencies=_WRITE, response_model=BatchResult, openapi_extra=_BODY)
-    async def create(request: Request) -> BatchResult:
+    async def create(request: Request) -> Response:
         """Store request logs; each id is created once, so it is safe to send them again."""
-        items, unreadable = _items(request, await request.body())
-        return await offload(_create, store, items, unreadable)
+        _refuse_unknown(request, frozenset())
+        kind = request.headers.get("content-type", "application/json").split(";")[0].strip().lower()
+        return _json(await offload(_create, store, kind, await request.body()))
 
+
+def _add_queries(routes: APIRouter, store: LogStore) -> None:
     @routes.get("", dependencies=_READ, response_model=LogPage)
     async def search(
         request: Request,
+        id: Values,
+        provider: Values,
+        model: Values,
+        status: Values,
         start_time: str | None = None,
         end_time: str | None = None,
-        id: Values = None,
-        provider: Values = None,
-        model: Values = None,
-        status: Values = None,
         limit: Annotated[int, Query(ge=1, le=PAGE_MAX)] = PAGE_DEFAULT,
         order: Order = Order.NEWEST,
         cursor: str | None = None,
-    ) -> LogPage:
+    ) -> Response:
         """Those with start_time ≤ timestamp < end_time, newest first, without payloads."""
-        _refuse_unknown(request, PARAMETERS | PAGING)
-        filters = _filters(start_time, end_time, id, provider, model, status)
-        return _page(await offload(_search, store, filters, order, limit, cursor))
+        _refuse_unknown(request, FILTERS | PAGING)
+        filters = _filters(start_time, end_time, ids=id, providers=provider, models=model, statuses=status)
+        return await offload(_search, store, filters, order, limit, cursor)
 
     @routes.get("/stats", dependencies=_READ, response_model=Stats)
     async def stats(
         request: Request,
+        id: Values,
+        provider: Values,
+        model: Values,
+        status: Values,
         start_time: str | None = None,
         end_time: str | None = None,
-        id: Values = None,
-        provider: Values = None,
-        model: Values = None,
-        status: Values = None,
-    ) -> Stats:
+    ) -> Response:
         """Sums over those that match."""
-        _refuse_unknown(request, PARAMETERS)
-        return await offload(store.stats, _filters(start_time, end_time, id, provider, model, status))
+        _refuse_unknown(request, FILTERS)
+        filters = _filters(start_time, end_time, ids=id, providers=provider, models=model, statuses=status)
+        return _json(await offload(store.stats, filters))
 
-    @routes.get("/{log_id}", dependencies=_READ)
-    async def get(request: Request, log_id: str) -> dict[str, Any]:
-        """One request log with its payload."""
-        _refuse_unknown(request, set())
-        return _document(await offload(store.get, log_id))
 
-    @routes.patch("/{log_id}", dependencies=_WRITE)
-    async def update(log_id: str, change: RequestLogChange) -> dict[str, Any]:
+def _add_one(routes: APIRouter, store: LogStore) -> None:
+    @routes.get("/{log_id}", dependencies=_READ, response_model=RequestLog)
+    async def get(request: Request, log_id: str, payload: bool = True) -> Response:
+        """One request log, with its payload unless that is not wanted."""
+        _refuse_unknown(request, frozenset({"payload"}))
+        return _written(await offload(_get, store, log_id, payload))
+
+    @routes.patch("/{log_id}", dependencies=_WRITE, response_model=RequestLog)
+    async def update(request: Request, log_id: str, change: RequestLogChange) -> Response:
         """Change the given fields; parts of the payload are replaced by name. Answers with what is there now."""
-        await offload(store.update, log_id, change)
-        return _document(await offload(store.get, log_id))
+        _refuse_unknown(request, frozenset())
+        return _written(await offload(_update, store, log_id, change))
 
     @routes.delete("/{log_id}", dependencies=_WRITE, response_model=Deleted)
-    async def delete(log_id: str) -> Deleted:
+    async def delete(request: Request, log_id: str) -> Response:
         """Delete one; no error if it is not there."""
-        return Deleted(deleted=await offload(store.delete, [log_id]))
+        _refuse_unknown(request, frozenset())
+        return _json(Deleted(deleted=await offload(store.delete, [log_id])))
 
-    return routes
+
+# -- in a thread of the pool: what may take long ------------------------------------------------------------------
 
 
-def _create(store: LogStore, items: Sequence[Any], unreadable: Sequence[Rejected]) -> BatchResult:
-    result = store.create_many(items) if items else BatchResult(created=0, existing=0)
-    rejected = (*unreadable, *result.rejected)
+def _create(store: LogStore, kind: str, body: bytes) -> BatchResult:
+    items, unreadable = _items(kind, body)
+    result = store.create_many(list(items.values())) if items else BatchResult(created=0, existing=0)
+    places = list(items)
+    refused = [item.model_copy(update={"index": places[item.index]}) for item in result.rejected]
+    rejected = tuple(sorted([*unreadable, *refused], key=lambda item: item.index))
     if rejected and not result.created and not result.existing:
         first = rejected[0]
-        raise InvalidInput(f"nothing was stored; item {first.index}: {first.message}", code=first.code)
+        more = f" (and {len(rejected) - 1} more)" if len(rejected) > 1 else ""
+        raise InvalidInput(f"nothing was stored: item {first.index}: {first.message}{more}", code=first.code)
     return result.model_copy(update={"rejected": rejected})
 
 
-def _search(store: LogStore, filters: Filters, order: Order, limit: int, cursor: str | None) -> Page:
-    return store.search(filters, order=order, limit=limit, cursor=cursor)
+def _search(store: LogStore, filters: Filters, order: Order, limit: int, cursor: str | None) -> Response:
+    page: Page = store.search(filters, order=order, limit=limit, cursor=cursor)
+    body = {"logs": [_document(log) for log in page.logs], "cursor": page.cursor}
+    return Response(_dumped(body), media_type="application/json")
 
 
-def _items(request: Request, body: bytes) -> tuple[list[Any], list[Rejected]]:
-    """What the body says, and the lines of NDJSON that say nothing. Indexes count lines or elements from 0."""
-    if len(body) > BODY_BYTES_MAX:
-        raise TooLarge(f"a body has at most {BODY_BYTES_MAX} bytes; send several smaller ones")
-    kind = request.headers.get("content-type", "application/json").split(";")[0].strip().lower()
+def _get(store: LogStore, log_id: str, payload: bool) -> bytes:
+    return _dumped(_document(store.get(log_id, payload=payload)))
+
+
+def _update(store: LogStore, log_id: str, change: RequestLogChange) -> bytes:
+    store.update(log_id, change)
+    return _get(store, log_id, payload=True)
+
+
+# -- bodies and parameters ----------------------------------------------------------------------------------------
+
+
+def _items(kind: str, body: bytes) -> tuple[dict[int, Any], list[Rejected]]:
+    """What the body says, by its index: of elements, or of lines that are not blank; and lines that say nothing."""
     if kind in NDJSON:
         return _lines(body)
     if kind != "application/json":
-        raise InvalidInput(f"content type {kind!r}; send application/json or {NDJSON[0]}", field="Content-Type")
+        raise InvalidInput(f"content type {kind!r}: send application/json or {NDJSON[0]}", field="Content-Type")
     parsed = _parsed(body)
     items = parsed if isinstance(parsed, list) else [parsed]
     if not items:
         raise InvalidInput("the body is an empty list; send at least one request log", field="body")
-    return items, []
+    return dict(enumerate(items)), []
 
 
-def _lines(body: bytes) -> tuple[list[Any], list[Rejected]]:
-    items: list[Any] = []
+def _lines(body: bytes) -> tuple[dict[int, Any], list[Rejected]]:
+    lines = [line for line in body.split(b"\n") if line.strip()]
+    if not lines:
+        raise InvalidInput("the body is empty; send one request log a line", field="body")
+    if len(lines) > BATCH_MAX:
+        raise TooLarge(f"a batch has at most {BATCH_MAX} request logs, this one has {len(lines)} lines", field="body")
+    items: dict[int, Any] = {}
     unreadable = []
-    for index, line in enumerate(line for line in body.split(b"\n") if line.strip()):
+    for index, line in enumerate(lines):
         try:
-            items.append(_parsed(line))
+            items[index] = _parsed(line)
         except StoreError as error:
             unreadable.append(Rejected(index=index, code=error.specific_code, message=error.message))
-    if not items and not unreadable:
-        raise InvalidInput("the body is empty; send one request log a line", field="body")
     return items, unreadable
 
 
@@ -162,41 +197,31 @@ def _parsed(text: bytes) -> Any:
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise InvalidInput(f"not JSON: {error}", field="body") from error
+        raise InvalidInput(f"it is not JSON: {error}", field="body") from error
 
 
-def _refuse_unknown(request: Request, known: set[str]) -> None:
-    """A filter that is not understood must not be ignored: the answer would be of another question."""
+def _refuse_unknown(request: Request, known: frozenset[str]) -> None:
+    """A parameter that is not understood must not be ignored: the answer would be of another question."""
     for name in request.query_params:
         if name not in known:
             wanted = ", ".join(sorted(known)) or "none"
             raise InvalidInput(f"unknown parameter {name!r}; known here: {wanted}", field=name)
+        if name in ONCE and len(request.query_params.getlist(name)) > 1:
+            raise InvalidInput(f"the parameter {name!r} is given more than once", field=name)
 
 
-def _filters(
-    start: str | None,
-    end: str | None,
-    ids: list[str] | None,
-    providers: list[str] | None,
-    models: list[str] | None,
-    statuses: list[str] | None,
-) -> Filters:
-    given = {
-        "start_time": None if start is None else _time(start, "start_time"),
-        "end_time": None if end is None else _time(end, "end_time"),
-        "ids": ids or (),
-        "providers": providers or (),
-        "models": models or (),
-        "statuses": statuses or (),
-    }
+def _filters(start: str | None, end: str | None, **lists: list[str]) -> Filters:
+    given: dict[str, Any] = {"start_time": _time(start, "start_time"), "end_time": _time(end, "end_time")}
     try:
-        return Filters.model_validate(given)
+        return Filters.model_validate(given | lists)
     except ValidationError as error:
         raise invalid(error) from error
 
 
-def _time(text: str, field: str) -> Any:
+def _time(text: str | None, field: str) -> Any:
     """RFC 3339; a `+` of an offset that was not encoded arrives as a space."""
+    if text is None:
+        return None
     try:
         return _TIME.validate_python(text.replace(" ", "+") if "T" in text else text)
     except ValidationError as error:
@@ -204,8 +229,15 @@ def _time(text: str, field: str) -> Any:
         raise InvalidInput(f"{field}: {said}; write for example 2026-01-31T12:00:00Z", field=field) from error
 
 
-def _page(page: Page) -> LogPage:
-    return LogPage(logs=[_document(log) for log in page.logs], cursor=page.cursor)
+# -- answers ------------------------------------------------------------------------------------------------------
+
+
+def _json(model: BaseModel) -> Response:
+    return Response(model.model_dump_json(), media_type="application/json")
+
+
+def _written(document: bytes) -> Response:
+    return Response(document, media_type="application/json")
 
 
 def _document(log: RequestLog) -> dict[str, Any]:
@@ -214,6 +246,14 @@ def _document(log: RequestLog) -> dict[str, Any]:
     for name in ("timestamp", "created_at"):
         fields[name] = fields[name].isoformat().replace("+00:00", "Z")
     return fields
+
+
+def _dumped(document: Mapping[str, Any]) -> bytes:
+    """JSON; what orjson cannot write (a lone surrogate, an integer of more than 64 bits) json can."""
+    try:
+        return orjson.dumps(document)
+    except TypeError:
+        return json.dumps(document).encode()
 
 
 _BODY = {

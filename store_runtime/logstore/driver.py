@@ -5,24 +5,25 @@ Drivers get what the portable class validated and speak of rows: a row is a dict
 
  1. *Atomic*: a call is done wholly or not at all; *durable*: what returned is committed.
  2. *Idempotent*: inserting an id that exists changes nothing. After an error it is safe to insert again.
- 3. *Fence*: rules of store_runtime.switch.driver for every write; keys are ids.
- 4. *Errors*: StoreError only; BackendUnreachable and Overloaded say that nothing was done, unless the connection broke
+ 3. *Ordered*: ids compare by code point, so cursors, exports and retention mean the same on every backend.
+ 4. *Fence*: rules of store_runtime.switch.driver for every write; keys are ids.
+ 5. *Errors*: StoreError only; BackendUnreachable and Overloaded say that nothing was done, unless the connection broke
     between request and reply.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from store_runtime.logstore.model import Order
+from store_runtime.logstore.model import ID_CHARS_MAX, Order
 from store_runtime.switch.driver import Switchable
 
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class NewLog:
-    """A row and its payload."""
+class StoredLog:
+    """A row and its payload, None where there is none or none was asked for."""
 
     row: Row
     payload: str | None
@@ -42,10 +43,14 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """The last row of a page: (timestamp, id)."""
+    """A place in the order (timestamp, id)."""
 
     timestamp: int
     id: str
+
+
+LAST_ID = "\U0010ffff" * ID_CHARS_MAX
+"""No id comes after it: Position(t, LAST_ID) is behind all rows of that microsecond."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,19 +67,40 @@ class Sums:
     cost: float
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Retention as a driver sees it: microseconds and bytes; None does not limit."""
+
+    expire_before: int | None = None
+    payloads_before: int | None = None
+    max_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Departures:
+    """How many rows go by age, how many payloads by theirs, how many of the rows left go by size: in this order."""
+
+    expired: int
+    payloads: int
+    evicted: int
+
+
 class LogDriver(Switchable, Protocol):
     """One backend's request logs."""
 
-    def insert(self, logs: Sequence[NewLog]) -> set[str]:
+    def insert(self, logs: Sequence[StoredLog]) -> set[str]:
         """The ids that were created. Ids are distinct."""
         ...
 
-    def fetch(self, ids: Sequence[str], *, payloads: bool) -> dict[str, NewLog]:
+    def fetch(self, ids: Sequence[str], *, payloads: bool) -> dict[str, StoredLog]:
         """Those that exist, by id; without `payloads` their payload is None and not read."""
         ...
 
-    def update(self, id_: str, changes: Row, payload: dict[str, Any] | None) -> bool:
-        """Set columns, replace parts of the payload by name; False if there is no such id."""
+    def update(self, id_: str, revise: Callable[[StoredLog], StoredLog]) -> bool:
+        """Replace a request log by what `revise`, which is pure and quick, makes of it; False if there is none.
+
+        Nobody else changes it meanwhile. What `revise` raises is raised, and nothing is changed.
+        """
         ...
 
     def delete(self, ids: Sequence[str]) -> int:
@@ -87,27 +113,29 @@ class LogDriver(Switchable, Protocol):
 
     def sums(self, selection: Selection) -> Sums: ...
 
-    def oldest(self, before: int | None, limit: int) -> list[tuple[str, int]]:
-        """(id, bytes) of the oldest rows, only those before a time if it is given."""
+    def remove_oldest(self, last: Position, limit: int) -> int:
+        """Remove the oldest `limit` of the rows up to and with `last`; how many went."""
         ...
 
-    def count_before(self, before: int, *, payloads: bool) -> int:
-        """Rows (with `payloads`: rows that still have a payload) older than a time."""
-        ...
-
-    def drop_payloads(self, before: int, limit: int) -> int:
+    def remove_payloads(self, before: int, limit: int) -> int:
         """Remove up to `limit` payloads of rows older than a time, oldest first; how many went."""
         ...
 
-    def stored_bytes(self) -> int:
-        """Bytes of all rows and payloads, without indexes and free pages: the same on every backend."""
+    def newest_surplus(self, max_bytes: int) -> Position | None:
+        """The newest row that, with all newer ones, takes more than `max_bytes`: it goes, and all older ones.
+
+        Bytes are those of rows and payloads with what a row costs beside (see tables); the answer does not depend on
+        how many of the old ones are gone already, so two evictions at once do not add up.
+        """
+        ...
+
+    def departures(self, limits: Limits) -> Departures:
+        """What retention would remove, without removing it."""
         ...
 
     def give_back_space(self) -> None:
         """After deletions: return free pages to the file system where that is ours to do."""
         ...
-
-    def schema_version(self) -> str: ...
 
     def check(self) -> None:
         """Raise what a call would raise now."""

@@ -7,8 +7,11 @@ import json
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any
+from uuid import uuid4
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, field_validator
+
+from store_runtime.errors import InvalidInput, TooLarge
 
 ID_CHARS_MAX = 255
 TEXT_CHARS_MAX = 512
@@ -21,8 +24,8 @@ BATCH_MAX = 10_000
 """Request logs of one call."""
 PAGE_DEFAULT = 50
 PAGE_MAX = 1_000
-COUNT_MAX = 2**53
-"""Tokens and retries: what JSON numbers carry exactly."""
+COUNT_MAX = 1_000_000_000
+"""Tokens and retries: more than any model reads, and sums of billions of request logs still fit 64 bits."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 TIME_MIN = datetime(1, 1, 2, tzinfo=UTC)
 TIME_MAX = datetime(9999, 12, 30, tzinfo=UTC)
@@ -77,7 +80,7 @@ class _Fields(BaseModel):
     @field_validator("metadata")
     @classmethod
     def _small(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
-        if value is not None and len(written(value)) > METADATA_BYTES_MAX:
+        if value is not None and len(written(value).encode()) > METADATA_BYTES_MAX:
             raise ValueError(f"metadata is larger than {METADATA_BYTES_MAX} bytes; put large parts into payload")
         return value
 
@@ -85,7 +88,7 @@ class _Fields(BaseModel):
 class RequestLog(_Fields):
     """One request that a gateway handled. `payload` has its large parts by name: input, output, tools, raw_request…"""
 
-    id: Id
+    id: Id = Field(default_factory=lambda: str(uuid4()), description="Made up if it is not given.")
     timestamp: Time = Field(description="When the request began.")
     created_at: Time | None = Field(None, description="When it was stored; set by the store.")
     status: Status = Status.PROCESSING
@@ -93,10 +96,17 @@ class RequestLog(_Fields):
 
 
 class RequestLogChange(_Fields):
-    """What an update changes: only the fields that are given; parts of the payload are replaced by name."""
+    """What an update changes: the fields that are given. Null forgets a field, or a part of the payload by its name."""
 
-    status: Status | None = None
-    payload: dict[str, Any] | None = None
+    status: Status = Status.PROCESSING  # never null; without it the status stays as it is
+    payload: dict[str, Any] = Field({}, description="Parts to replace by name; others stay.")
+
+    @field_validator("status", "payload")
+    @classmethod
+    def _given(cls, value: Any) -> Any:
+        if value is None:
+            raise ValueError("it cannot be taken away; leave it out to keep it")
+        return value
 
 
 class Order(StrEnum):
@@ -156,12 +166,33 @@ class Stats(BaseModel):
 
 
 def written(value: Any) -> str:
-    """JSON text as it is stored, always valid UTF-8; raises ValueError for what JSON cannot say (NaN)."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    """JSON text as it is stored, always valid UTF-8; raises ValueError for what JSON cannot say (NaN, a date)."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        if is_utf8(text):
+            return text
+        return json.dumps(value, separators=(",", ":"), allow_nan=False)  # a lone surrogate comes back as it was
+    except (TypeError, RecursionError) as error:
+        raise ValueError(str(error)) from error
+
+
+def is_utf8(text: str) -> bool:
+    """Whether text can be encoded: lone surrogates cannot."""
     try:
         text.encode()
-    except UnicodeEncodeError:  # a lone surrogate: escaped, it comes back as it was
-        return json.dumps(value, separators=(",", ":"), allow_nan=False)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def payload_text(payload: dict[str, Any]) -> str:
+    """A payload as it is stored; raises InvalidInput and TooLarge."""
+    try:
+        text = written(payload)
+    except ValueError as error:
+        raise InvalidInput(f"payload cannot be written as JSON: {error}", field="payload") from error
+    if len(text) > PAYLOAD_BYTES_MAX or len(text.encode()) > PAYLOAD_BYTES_MAX:
+        raise TooLarge(f"a payload has at most {PAYLOAD_BYTES_MAX} bytes", field="payload")
     return text
 
 

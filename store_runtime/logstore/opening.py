@@ -3,33 +3,31 @@
 `provision`, `migrate`, `release` and `destroy` are what jobs call; all of them can be repeated.
 """
 
-from collections.abc import Iterator
+import errno
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import structlog
-from sqlalchemy import Connection, inspect, text
 
 from store_runtime.clock import Clock
 from store_runtime.config.backends import LogBackendType
 from store_runtime.config.runtime import LogStoreConfig
 from store_runtime.config.wire import Role
-from store_runtime.errors import BackendUnreachable, Conflict, Fenced, NotFound, StoreError
+from store_runtime.errors import BackendUnreachable, Conflict, Fenced, NotFound, OutOfSpace, OwnedByAnother, StoreError
 from store_runtime.logstore.drivers.dialect import Dialect
 from store_runtime.logstore.drivers.identity import SqlIdentity
 from store_runtime.logstore.drivers.sql import SqlLogDriver
 from store_runtime.logstore.store import LogStore
-from store_runtime.logstore.tables import identity, metadata
 from store_runtime.migrations import runner
 from store_runtime.switch import ownership
 from store_runtime.switch.driver import StoreMeta
 
 SCHEMA = "logstore"
-MIGRATION_LOCK = 0x53746F7265000002
-"""«Store», 2: held while a migration runs."""
 JOB_STATEMENT_SECONDS = 6 * 3600
 """A migration of a large table takes its time."""
-SQLITE_SUFFIXES = ("", "-wal", "-shm")
 
 log = structlog.get_logger(__name__)
 
@@ -37,18 +35,21 @@ log = structlog.get_logger(__name__)
 def open_store(config: LogStoreConfig, clock: Clock) -> LogStore:
     """Open for serving: nothing is created or migrated.
 
-    Raises NotFound, OwnedByAnother, Fenced (a later epoch), SchemaTooNew. A network database that does not answer is no
-    error here: every write checks the owner again, and calls say BackendUnreachable until it is back.
+    Raises NotFound, OwnedByAnother, Conflict (Released), Fenced (a later epoch), SchemaTooNew. A database on the
+    network that does not answer is no error here: it is asked all this when it is back, and until then calls raise
+    BackendUnreachable.
     """
-    store = LogStore(_driver(config), clock)
+    if _is_absent(config):
+        raise NotFound("there is no database file yet; run the provision and migrate jobs")
+    store = LogStore(_driver(config, config.epoch, admit=partial(_require_servable, config)), clock)
     try:
-        _verify(store, config)
+        store.check_backend()
     except BackendUnreachable as error:
         if config.backend.type is LogBackendType.SQLITE:
             store.close()
             raise
         log.warning("the database does not answer yet; serving begins without it", error=error.message)
-    except StoreError:
+    except BaseException:
         store.close()
         raise
     return store
@@ -56,21 +57,20 @@ def open_store(config: LogStoreConfig, clock: Clock) -> LogStore:
 
 def provision(config: LogStoreConfig) -> StoreMeta:
     """Create the identity's tables (and, for SQLite, the file) and claim the database."""
-    if config.backend.sqlite is not None:
-        Path(config.backend.sqlite.path).parent.mkdir(parents=True, exist_ok=True)
-    with _job(config) as (driver, sql_identity, _):
+    _make_directory(config)
+    with _job(config) as driver:
         if driver.read_meta() is None:
-            with driver._errors():
-                sql_identity.create()
+            driver.create_home()
         return ownership.claim(driver, config.store, epoch=config.epoch, schema_version="")
 
 
 def migrate(config: LogStoreConfig) -> str:
-    """Bring the schema to the newest version; returns it."""
-    with _job(config) as (driver, sql_identity, dialect):
-        meta = _owned(driver, sql_identity)
-        with driver._errors(), dialect.begin_write() as connection:
-            _lock(connection)
+    """Bring the schema to the newest version; returns it. Raises Conflict (MigrationLocked), MigrationFailed."""
+    if _is_absent(config):
+        raise NotFound("there is no database file yet; run the provision job first")
+    with _job(config) as driver:
+        meta = _owned(driver, config)
+        with driver.migrating() as connection:
             version = runner.upgrade(SCHEMA, connection, lambda revision: log.info("migrating", revision=revision))
         if meta.schema_version != version and not driver.change_meta(meta, meta.changed(schema_version=version)):
             raise Conflict("the store's identity changed while it was migrated; run it again")
@@ -81,57 +81,63 @@ def release(config: LogStoreConfig) -> None:
     """Mark the data as free to be adopted; nothing where there is nothing of ours."""
     if _is_absent(config):
         return
-    with _job(config) as (driver, _, _dialect):
+    with _job(config) as driver:
         ownership.release(driver, config.store)
 
 
 def destroy(config: LogStoreConfig) -> None:
-    """Remove the data, if it carries our id and our owner."""
+    """Remove the data if it is ours; nothing where there is none. Raises OwnedByAnother."""
     if _is_absent(config):
         return
-    with _job(config) as (driver, _, dialect):
-        meta = driver.read_meta()
-        if meta is None or (meta.store_id, meta.owner) != (config.store.id, config.store.owner):
-            return
-        if config.backend.sqlite is None:
-            with driver._errors(), dialect.begin_write() as connection:
-                dialect.lock_exclusive(connection)
-                _drop(connection)
+    with _job(config) as driver:
+        if driver.read_meta() is not None:
+            _owned(driver, config)
+            driver.drop_home(runner.VERSION_TABLE)
     if config.backend.sqlite is not None:
-        for suffix in SQLITE_SUFFIXES:
+        from store_runtime.logstore.drivers.sqlite import SUFFIXES
+
+        for suffix in reversed(SUFFIXES):  # the database itself last: killed before, there is something to run again on
             Path(config.backend.sqlite.path + suffix).unlink(missing_ok=True)
 
 
-def _driver(config: LogStoreConfig) -> SqlLogDriver:
-    sql_identity = SqlIdentity(
-        dialect := _dialect(config), store_id=config.store.id, owner=config.store.owner, epoch=config.epoch
-    )
-    return SqlLogDriver(dialect, sql_identity)
+def _driver(config: LogStoreConfig, epoch: int | None, **options: Any) -> SqlLogDriver:
+    dialect = _dialect(config, job=epoch is None)
+    return SqlLogDriver(dialect, SqlIdentity(dialect, config.store, epoch=epoch), **options)
 
 
 @contextmanager
-def _job(config: LogStoreConfig) -> Iterator[tuple[SqlLogDriver, SqlIdentity, Dialect]]:
+def _job(config: LogStoreConfig) -> Iterator[SqlLogDriver]:
     """A driver for a job; its connections are closed however the job ends."""
-    dialect = _dialect(config, statement_seconds=JOB_STATEMENT_SECONDS)
-    sql_identity = SqlIdentity(dialect, store_id=config.store.id, owner=config.store.owner, epoch=None)
-    driver = SqlLogDriver(dialect, sql_identity)
+    driver = _driver(config, epoch=None)
     try:
-        yield driver, sql_identity, dialect
+        yield driver
     finally:
         driver.close()
 
 
-def _dialect(config: LogStoreConfig, **options: int) -> Dialect:
-    """Drivers are imported here: each brings its database's client."""
+def _dialect(config: LogStoreConfig, *, job: bool) -> Dialect:
+    """Imported here: each brings its database's client."""
     if config.backend.sqlite is not None:
         from store_runtime.logstore.drivers.sqlite import SqliteDialect
 
         return SqliteDialect(Path(config.backend.sqlite.path))
-    from store_runtime.logstore.drivers.postgres import PostgresDialect
+    from store_runtime.logstore.drivers.postgres import STATEMENT_SECONDS, PostgresDialect
 
     assert config.backend.postgres is not None, "the config's members were validated"
     name = f"storekeeper {config.store.namespace}/{config.store.name}"
-    return PostgresDialect(config.backend.postgres, name=name, **options)
+    seconds = JOB_STATEMENT_SECONDS if job else STATEMENT_SECONDS
+    return PostgresDialect(config.backend.postgres, name=name, statement_seconds=seconds)
+
+
+def _make_directory(config: LogStoreConfig) -> None:
+    if config.backend.sqlite is None:
+        return
+    directory = Path(config.backend.sqlite.path).parent
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        kind: Callable[[str], StoreError] = OutOfSpace if error.errno == errno.ENOSPC else BackendUnreachable
+        raise kind(f"cannot make the directory {directory}: {error.strerror}") from error
 
 
 def _is_absent(config: LogStoreConfig) -> bool:
@@ -139,48 +145,27 @@ def _is_absent(config: LogStoreConfig) -> bool:
     return config.backend.sqlite is not None and not Path(config.backend.sqlite.path).is_file()
 
 
-def _verify(store: LogStore, config: LogStoreConfig) -> None:
-    if _is_absent(config):
-        raise NotFound("there is no database file yet; run the provision and migrate jobs")
-    driver: SqlLogDriver = store.driver  # type: ignore[assignment]
-    driver.check()
-    meta = store.meta()
+def _require_servable(config: LogStoreConfig, meta: StoreMeta | None) -> None:
+    meta = _require_ours(config, meta)
     if meta.role is Role.RELEASED:
-        raise Fenced("the store was released; provision it again to take it back")
+        raise Conflict(f"the store {meta.store_id} was released; adopt it with spec.adoptStoreID", code="Released")
     if meta.epoch > config.epoch:
-        raise Fenced(f"the data is at epoch {meta.epoch}, this config is of epoch {config.epoch}")
-    runner.require_known(SCHEMA, meta.schema_version)
+        raise Fenced(f"the data is of epoch {meta.epoch} and this runtime of {config.epoch}: a newer one serves it")
     if not meta.schema_version:
         raise NotFound("the schema is not there yet; run the migrate job")
+    runner.require_known(SCHEMA, meta.schema_version)
 
 
-def _owned(driver: SqlLogDriver, sql_identity: SqlIdentity) -> StoreMeta:
-    meta = driver.read_meta()
+def _owned(driver: SqlLogDriver, config: LogStoreConfig) -> StoreMeta:
+    return _require_ours(config, driver.read_meta())
+
+
+def _require_ours(config: LogStoreConfig, meta: StoreMeta | None) -> StoreMeta:
     if meta is None:
         raise NotFound("this database carries no store yet; run the provision job first")
-    sql_identity.require_owner(meta)
+    if (meta.store_id, meta.owner) != (config.store.id, config.store.owner):
+        raise OwnedByAnother(
+            f"this database belongs to the store {meta.store_id} of resource {meta.owner}, "
+            f"not to {config.store.id} of {config.store.owner}"
+        )
     return meta
-
-
-def _lock(connection: Connection) -> None:
-    """Fail fast if another migration runs, and say who it is. SQLite's BEGIN IMMEDIATE is that lock already."""
-    if connection.dialect.name != "postgresql":
-        return
-    if connection.execute(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK}).scalar_one():
-        return
-    holder = connection.execute(
-        text(
-            "SELECT a.pid, a.application_name, a.client_addr, a.xact_start FROM pg_locks l JOIN pg_stat_activity a "
-            "USING (pid) WHERE l.locktype = 'advisory' AND l.granted AND (l.classid::bigint << 32) + l.objid = :key"
-        ),
-        {"key": MIGRATION_LOCK},
-    ).first()
-    who = f"pid {holder.pid} ({holder.application_name}, since {holder.xact_start})" if holder else "somebody"
-    raise Conflict(f"another migration of this database is running: {who}; it is tried again", code="MigrationLocked")
-
-
-def _drop(connection: Connection) -> None:
-    metadata.drop_all(connection)
-    if inspect(connection).has_table(runner.VERSION_TABLE):
-        connection.execute(text(f"DROP TABLE {runner.VERSION_TABLE}"))
-    identity.drop_all(connection)

@@ -1,12 +1,10 @@
-"""The LogStore that callers use: validation, limits, cursors, metrics and operation log, once for all backends."""
+"""The LogStore that callers use: validation, limits, batches, metrics and operation log, once for all backends."""
 
-import base64
-import json
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any
-from uuid import uuid4
 
 import structlog
 from prometheus_client import Counter, Histogram
@@ -16,12 +14,13 @@ from store_runtime.clock import Clock, now
 from store_runtime.config.retention import LogRetention
 from store_runtime.config.wire import RetainResult
 from store_runtime.errors import Conflict, InvalidInput, NotFound, StoreError, TooLarge
-from store_runtime.logstore.driver import LogDriver, NewLog, Position, Row, Selection, Sums
+from store_runtime.logstore import cursor as cursors
+from store_runtime.logstore import retention as housekeeping
+from store_runtime.logstore.driver import LogDriver, Position, Row, Selection, StoredLog, Sums
 from store_runtime.logstore.model import (
     BATCH_MAX,
     PAGE_DEFAULT,
     PAGE_MAX,
-    PAYLOAD_BYTES_MAX,
     BatchResult,
     Filters,
     Order,
@@ -30,17 +29,14 @@ from store_runtime.logstore.model import (
     RequestLog,
     RequestLogChange,
     Stats,
+    is_utf8,
     microseconds,
-    moment,
-    written,
 )
+from store_runtime.logstore.rows import revised, to_log, to_stored
 from store_runtime.switch.driver import StoreMeta
 
 INSERT_MAX = 1_000
 """Request logs of one transaction: long enough to be fast, short enough for others to get their turn."""
-RETAIN_BATCH = 1_000
-"""Request logs that retention removes in one transaction."""
-CURSOR_VERSION = 1
 
 OPERATION_SECONDS = Histogram(
     "storekeeper_logstore_operation_seconds",
@@ -50,7 +46,9 @@ OPERATION_SECONDS = Histogram(
 )
 ERRORS = Counter("storekeeper_logstore_errors_total", "Calls that failed.", ["operation", "code"])
 CREATED = Counter("storekeeper_logstore_request_logs_created_total", "Request logs stored.")
-RETAINED = Counter("storekeeper_logstore_request_logs_removed_total", "Removed by retention.", ["by"])
+REMOVED = Counter(
+    "storekeeper_logstore_removed_total", "What retention removed: rows by age or size, payloads.", ["by"]
+)
 
 
 class LogStore:
@@ -75,60 +73,50 @@ class LogStore:
     def create(self, log: RequestLog) -> None:
         """Store one; raises Conflict (code AlreadyExists) if its id is there."""
         with self._operation("create"):
-            if not self.driver.insert([self._new(log)]):
+            if not self._insert([to_stored(log, now(self._clock))]):
                 raise Conflict(f"there is a request log {log.id!r} already", field="id", code="AlreadyExists")
-            CREATED.inc()
 
     def create_if_absent(self, log: RequestLog) -> bool:
         """Store one unless its id is there; says whether it was stored."""
         with self._operation("create_if_absent"):
-            created = bool(self.driver.insert([self._new(log)]))
-            CREATED.inc(created)
-            return created
+            return bool(self._insert([to_stored(log, now(self._clock))]))
 
     def create_many(self, items: Sequence[RequestLog | dict[str, Any]]) -> BatchResult:
-        """Store those that are valid and new; of two with one id the first counts. Dicts without an id get one."""
+        """Store those that are valid and new; of two with one id the first counts. Dicts without an id get one.
+
+        Stored in transactions of INSERT_MAX: after an error some may be, so send the same (with ids) again.
+        """
         with self._operation("create_many", count=len(items)):
             if len(items) > BATCH_MAX:
                 raise TooLarge(f"a batch has at most {BATCH_MAX} request logs, this one has {len(items)}")
-            valid: dict[str, NewLog] = {}
-            rejected, doubles = [], 0
-            for index, item in enumerate(items):
-                try:
-                    log = self._new(item if isinstance(item, RequestLog) else _parsed(item))
-                except StoreError as error:
-                    rejected.append(_rejected(index, item, error))
-                    continue
-                doubles += log.row["id"] in valid
-                valid.setdefault(log.row["id"], log)
-            created = self._inserted(list(valid.values()))
-            return BatchResult(created=created, existing=len(valid) - created + doubles, rejected=tuple(rejected))
+            valid, rejected = self._sorted_out(items)
+            distinct = {log.row["id"]: log for log in reversed(valid)}
+            created = self._insert(list(distinct.values()))
+            return BatchResult(created=created, existing=len(valid) - created, rejected=tuple(rejected))
 
     def update(self, id_: str, change: RequestLogChange) -> None:
         """Change the given fields; raises NotFound if there is no such id."""
         with self._operation("update", id=id_):
-            fields = change.model_dump(exclude_unset=True)
-            payload = fields.pop("payload", None)
-            if not fields and payload is None:
-                raise InvalidInput("the change is empty: give at least one field")
-            if not self.driver.update(id_, _columns(fields), payload and json.loads(_payload_text(payload))):
+            if not change.model_fields_set:
+                raise InvalidInput("the change is empty: give at least one field", field="body")
+            if not _is_storable(id_) or not self.driver.update(id_, partial(revised, change=change)):
                 raise _not_found(id_)
 
     def delete(self, ids: Sequence[str]) -> int:
         """Delete by id; how many there were."""
         with self._operation("delete", count=len(ids)):
             _require_page(len(ids), "ids")
-            return self.driver.delete(ids)
+            return self.driver.delete([id_ for id_ in ids if _is_storable(id_)])
 
     # -- read ---------------------------------------------------------------------------------------------------------
 
     def get(self, id_: str, *, payload: bool = True) -> RequestLog:
         """One by id; raises NotFound."""
         with self._operation("get", id=id_):
-            found = self.driver.fetch([id_], payloads=payload).get(id_)
+            found = self.driver.fetch([id_], payloads=payload).get(id_) if _is_storable(id_) else None
             if found is None:
                 raise _not_found(id_)
-            return _read(found.row, found.payload)
+            return to_log(found)
 
     def search(
         self,
@@ -141,12 +129,11 @@ class LogStore:
         """A page without payloads, by (timestamp, id)."""
         with self._operation("search"):
             _require_page(limit, "limit")
-            after = None if cursor is None else _position(cursor, order)
-            rows = self.driver.search(_selection(filters), order, after, limit)
-            last = rows[-1] if len(rows) == limit else None
-            return Page(
-                logs=tuple(_read(row, None) for row in rows), cursor=None if last is None else _cursor(last, order)
-            )
+            after = None if cursor is None else cursors.decode(cursor, order)
+            found = self.driver.search(_selection(filters), order, after, limit + 1)
+            rows = found[:limit]
+            resume = cursors.encode(_place(rows[-1]), order) if len(found) > limit else None
+            return Page.model_construct(logs=tuple(to_log(StoredLog(row, None)) for row in rows), cursor=resume)
 
     def stats(self, filters: Filters | None = None) -> Stats:
         """Sums over all that match."""
@@ -158,75 +145,22 @@ class LogStore:
     def retain(
         self, retention: LogRetention, *, dry_run: bool = False, told: Callable[[int], None] = lambda _: None
     ) -> RetainResult:
-        """Let go what is too old or too much, in bounded transactions; `told` hears how many went so far.
-
-        `maxSize` counts the bytes of rows and payloads, without indexes and free pages: the same on every backend.
-        """
+        """Let go what is too old, then payloads that are, then what is too much; `told` hears how much went so far."""
         with self._operation("retain"):
+            limits = housekeeping.limits(retention, now(self._clock))
             if dry_run:
-                return self._would_go(retention)
-            expired = self._expire(retention, told)
-            evicted = self._evict(retention.max_size, told) if retention.max_size else 0
-            payloads = self._drop_payloads(retention)
-            if expired or evicted or payloads:
-                self.driver.give_back_space()
-            for by, count in (("age", expired), ("size", evicted), ("payload_age", payloads)):
-                RETAINED.labels(by).inc(count)
-            return RetainResult(expired=expired, evicted=evicted, payloads=payloads)
-
-    def _would_go(self, retention: LogRetention) -> RetainResult:
-        expired = payloads = 0
-        if retention.max_age:
-            expired = self.driver.count_before(self._before(retention.max_age), payloads=False)
-        if retention.payload_max_age:
-            payloads = self.driver.count_before(self._before(retention.payload_max_age), payloads=True)
-        surplus = self.driver.stored_bytes() - retention.max_size if retention.max_size else 0
-        evicted = len(self._surplus(surplus, limit=BATCH_MAX)) if surplus > 0 else 0
-        return RetainResult(expired=expired, evicted=max(0, evicted - expired), payloads=payloads)
-
-    def _expire(self, retention: LogRetention, told: Callable[[int], None]) -> int:
-        if not retention.max_age:
-            return 0
-        before, total = self._before(retention.max_age), 0
-        while ids := [id_ for id_, _ in self.driver.oldest(before, RETAIN_BATCH)]:
-            total += self.driver.delete(ids)
-            told(total)
-        return total
-
-    def _evict(self, max_bytes: int, told: Callable[[int], None]) -> int:
-        surplus, total = self.driver.stored_bytes() - max_bytes, 0
-        while surplus > 0 and (victims := self._surplus(surplus, limit=RETAIN_BATCH)):
-            total += self.driver.delete([id_ for id_, _ in victims])
-            surplus -= sum(size for _, size in victims)
-            told(total)
-        return total
-
-    def _surplus(self, surplus: int, *, limit: int) -> list[tuple[str, int]]:
-        """The fewest of the oldest whose bytes add up to the surplus."""
-        victims = []
-        for id_, size in self.driver.oldest(None, limit):
-            if surplus <= 0:
-                break
-            victims.append((id_, size))
-            surplus -= size
-        return victims
-
-    def _drop_payloads(self, retention: LogRetention) -> int:
-        if not retention.payload_max_age:
-            return 0
-        before, total = self._before(retention.payload_max_age), 0
-        while gone := self.driver.drop_payloads(before, RETAIN_BATCH):
-            total += gone
-        return total
-
-    def _before(self, age: Any) -> int:
-        return microseconds(now(self._clock) - age)
+                gone = self.driver.departures(limits)
+            else:
+                gone = housekeeping.apply(self.driver, limits, told)
+                for by, count in (("age", gone.expired), ("payload_age", gone.payloads), ("size", gone.evicted)):
+                    REMOVED.labels(by).inc(count)
+            return RetainResult(expired=gone.expired, evicted=gone.evicted, payloads=gone.payloads)
 
     # -- the store itself ---------------------------------------------------------------------------------------------
 
     @property
     def schema_version(self) -> str:
-        return self.driver.schema_version()
+        return self.meta().schema_version
 
     def meta(self) -> StoreMeta:
         """Who owns the data, its role and epoch."""
@@ -244,18 +178,22 @@ class LogStore:
 
     # -- details ------------------------------------------------------------------------------------------------------
 
-    def _new(self, log: RequestLog) -> NewLog:
-        fields = log.model_dump()
-        payload = fields.pop("payload")
-        fields["created_at"] = log.created_at or now(self._clock)
-        if log.total_tokens is None and (log.prompt_tokens is not None or log.completion_tokens is not None):
-            fields["total_tokens"] = (log.prompt_tokens or 0) + (log.completion_tokens or 0)
-        return NewLog(_columns(fields), None if payload is None else _payload_text(payload))
+    def _sorted_out(self, items: Sequence[RequestLog | dict[str, Any]]) -> tuple[list[StoredLog], list[Rejected]]:
+        valid, rejected = [], []
+        stored_at = now(self._clock)
+        for index, item in enumerate(items):
+            try:
+                valid.append(to_stored(item if isinstance(item, RequestLog) else _parsed(item), stored_at))
+            except StoreError as error:
+                rejected.append(_rejected(index, item, error))
+        return valid, rejected
 
-    def _inserted(self, logs: Sequence[NewLog]) -> int:
-        parts = (logs[at : at + INSERT_MAX] for at in range(0, len(logs), INSERT_MAX))
-        created = sum(len(self.driver.insert(part)) for part in parts)
-        CREATED.inc(created)
+    def _insert(self, logs: Sequence[StoredLog]) -> int:
+        created = 0
+        for at in range(0, len(logs), INSERT_MAX):
+            part = len(self.driver.insert(logs[at : at + INSERT_MAX]))
+            CREATED.inc(part)
+            created += part
         return created
 
     def _operation(self, name: str, **fields: Any) -> "_OperationLog":
@@ -280,7 +218,8 @@ class _OperationLog:
             return
         code = error.specific_code if isinstance(error, StoreError) else "InternalError"
         ERRORS.labels(self._name, code).inc()
-        told = self._log.info if isinstance(error, StoreError) and error.status < 500 else self._log.error
+        refused = isinstance(error, StoreError) and error.status < 500
+        told = self._log.debug if refused else self._log.error
         told("store operation failed", operation=self._name, code=code, error=str(error), **self._fields)
 
 
@@ -288,14 +227,14 @@ def _parsed(item: Any) -> RequestLog:
     if not isinstance(item, dict):
         raise InvalidInput("a request log is a JSON object")
     try:
-        return RequestLog.model_validate({"id": str(uuid4())} | item)
+        return RequestLog.model_validate(item)
     except ValidationError as error:
         raise invalid(error) from error
 
 
 def invalid(error: ValidationError) -> InvalidInput:
     """The first thing that is wrong, by the name of its field."""
-    first = error.errors(include_input=False)[0]
+    first = error.errors(include_input=False, include_url=False)[0]
     field = ".".join(str(part) for part in first["loc"])
     return InvalidInput(f"{field}: {first['msg']}", field=field)
 
@@ -305,38 +244,6 @@ def _rejected(index: int, item: Any, error: StoreError) -> Rejected:
     return Rejected(
         index=index, id=id_ if isinstance(id_, str) else None, code=error.specific_code, message=error.message
     )
-
-
-def _payload_text(payload: dict[str, Any]) -> str:
-    try:
-        text = written(payload)
-    except (ValueError, RecursionError) as error:
-        raise InvalidInput(f"payload cannot be written as JSON: {error}", field="payload") from error
-    if len(text.encode()) > PAYLOAD_BYTES_MAX:
-        raise TooLarge(f"a payload has at most {PAYLOAD_BYTES_MAX} bytes", field="payload")
-    return text
-
-
-def _columns(fields: dict[str, Any]) -> Row:
-    """Fields as columns: times in microseconds, JSON as text."""
-    row = dict(fields)
-    for name in ("timestamp", "created_at"):
-        if row.get(name) is not None:
-            row[name] = microseconds(row[name])
-    if row.get("metadata") is not None:
-        row["metadata"] = written(row["metadata"])
-    if row.get("status") is not None:
-        row["status"] = row["status"].value
-    return row
-
-
-def _read(row: Row, payload: str | None) -> RequestLog:
-    """A row as it was given. Stored data is trusted: it was validated when it came in."""
-    fields = dict(row)
-    fields["timestamp"], fields["created_at"] = moment(row["timestamp"]), moment(row["created_at"])
-    fields["metadata"] = None if row["metadata"] is None else json.loads(row["metadata"])
-    fields["payload"] = None if payload is None else json.loads(payload)
-    return RequestLog.model_construct(**fields)
 
 
 def _selection(filters: Filters | None) -> Selection:
@@ -355,21 +262,8 @@ def _selection(filters: Filters | None) -> Selection:
     )
 
 
-def _cursor(row: Row, order: Order) -> str:
-    text = json.dumps([CURSOR_VERSION, order.value, row["timestamp"], row["id"]])
-    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
-
-
-def _position(cursor: str, order: Order) -> Position:
-    try:
-        version, of, timestamp, id_ = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        if version != CURSOR_VERSION or not isinstance(timestamp, int) or not isinstance(id_, str):
-            raise ValueError(cursor)
-    except (ValueError, TypeError) as error:
-        raise InvalidInput("the cursor is not one of this store; start without one", field="cursor") from error
-    if of != order.value:
-        raise InvalidInput(f"the cursor is of order {of}, not {order.value}; keep the order", field="cursor")
-    return Position(timestamp, id_)
+def _place(row: Row) -> Position:
+    return Position(row["timestamp"], row["id"])
 
 
 def _stats(sums: Sums) -> Stats:
@@ -383,6 +277,11 @@ def _stats(sums: Sums) -> Stats:
         total_tokens=sums.total_tokens,
         total_cost=sums.cost,
     )
+
+
+def _is_storable(id_: str) -> bool:
+    """Whether a row may have this id: what no database takes is in none."""
+    return "\0" not in id_ and is_utf8(id_)
 
 
 def _require_page(count: int, field: str) -> None:

@@ -1,10 +1,13 @@
 """The schema of request logs, as SQLAlchemy tables: what the migrations, run one after the other, must amount to.
 
 A narrow row for what is filtered, sorted and summed; the payload apart, so that a page never reads it. Ids compare byte
-by byte on every backend (collation "C"), so that export order and cursors mean the same everywhere.
+by byte on every backend (collation "C"), so that export order and cursors mean the same everywhere. `bytes` is what
+retention by size counts: a row with its payload, and a payload alone, so that neither has to be read for it.
+
+No foreign key: both tables are only written together, in one transaction, and a look-up for each payload costs.
 """
 
-from sqlalchemy import BigInteger, Boolean, Column, Double, ForeignKey, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, MetaData, String, Table, Text
 
 metadata = MetaData()
 
@@ -49,11 +52,16 @@ request_log = Table(
 request_log_payload = Table(
     "request_log_payload",
     metadata,
-    Column("id", ID, ForeignKey("request_log.id", ondelete="CASCADE"), primary_key=True),
+    Column("id", ID, primary_key=True),
     Column("timestamp", BigInteger, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
     Column("payload", Text, nullable=False),
-    Index("request_log_payload_by_time", "timestamp"),
+    Index("request_log_payload_by_time", "timestamp", "id"),
 )
+
+ROW_BYTES = 300
+"""What a row takes beside its values: headers, index entries, room in pages. Measured; see benchmarks/logs.py."""
+PAYLOAD_ROW_BYTES = 300
 
 # -- the store's identity: made by provision, before any migration ----------------------------------------------------
 
@@ -80,12 +88,5 @@ store_mark = Table(
     "_store_mark",
     identity,
     Column("key", ID, primary_key=True),
-    Column("version", BigInteger, nullable=False),
-)
-
-store_mark_version = Table(
-    "_store_mark_version",
-    identity,
-    Column("only", Integer, primary_key=True, autoincrement=False),
     Column("version", BigInteger, nullable=False),
 )

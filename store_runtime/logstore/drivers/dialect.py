@@ -1,8 +1,10 @@
-"""What differs between SQL databases, as one small protocol: locks, upserts' dialect, space, errors.
+"""What differs between SQL databases, as one small protocol: locks, counters, space, errors.
 
 A third database is a module beside sqlite.py and postgres.py that implements this, and a case in opening.
 """
 
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from sqlalchemy import Connection, Engine
@@ -17,8 +19,13 @@ class Dialect(Protocol):
     insert: Any
     """The dialect's own `insert()`, which knows ON CONFLICT."""
 
-    def begin_write(self) -> Any:
-        """A context manager: a Connection in a write transaction that commits at its end."""
+    def begin_write(self) -> AbstractContextManager[Connection]:
+        """A write transaction that commits at its end, and rolls back on an error."""
+        ...
+
+    def begin_migration(self) -> AbstractContextManager[Connection]:
+        """A write transaction that no other migration runs beside: raises Conflict (MigrationLocked), naming the other,
+        without waiting for it."""
         ...
 
     def lock_shared(self, connection: Connection) -> None:
@@ -29,8 +36,20 @@ class Dialect(Protocol):
         """Take the fence lock alone: waits for every write under way."""
         ...
 
-    def give_back_space(self) -> None: ...
+    def create_versions(self, connection: Connection) -> None:
+        """Where the versions of dirty marks come from; also checks that the database can be a store's home."""
+        ...
+
+    def next_versions(self, connection: Connection, count: int) -> Sequence[int]:
+        """That many versions, in rising order, that no mark ever had."""
+        ...
+
+    def drop_versions(self, connection: Connection) -> None: ...
+
+    def give_back_space(self) -> None:
+        """Free pages to the file system, where the database does not do it by itself."""
+        ...
 
     def translated(self, error: Exception) -> StoreError:
-        """The driver's error as ours; it becomes the `__cause__`, its words stay out of the message."""
+        """The driver's error as ours; it becomes the `__cause__`, its words about data stay out of the message."""
         ...

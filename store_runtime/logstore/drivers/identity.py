@@ -9,32 +9,39 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection, Row, delete, inspect, select, update
 
+from store_runtime.config.runtime import StoreIdentity
 from store_runtime.config.wire import Role
 from store_runtime.errors import Fenced, NotFound, OwnedByAnother, SchemaTooNew
 from store_runtime.logstore.drivers.dialect import Dialect
-from store_runtime.logstore.tables import META_FORMAT, identity, store_mark, store_mark_version, store_meta
+from store_runtime.logstore.tables import META_FORMAT, identity, store_mark, store_meta
 from store_runtime.switch.driver import DirtyMark, StoreMeta
 
 
 class SqlIdentity:
     """Who owns the database, and whether it may be written."""
 
-    def __init__(self, dialect: Dialect, *, store_id: str | None, owner: str | None, epoch: int | None) -> None:
-        """With None the respective fact is not checked (for jobs that establish it)."""
+    def __init__(self, dialect: Dialect, store: StoreIdentity, *, epoch: int | None) -> None:
+        """`epoch` is not checked if it is None (for jobs)."""
         self._dialect = dialect
-        self._store_id, self._owner, self._epoch = store_id, owner, epoch
+        self._store, self._epoch = store, epoch
+        self._has_home = False
 
     def create(self) -> None:
-        """The tables of the identity; safe to run by several at once."""
+        """The tables of the identity; safe to run again, and by several at once."""
         with self._dialect.begin_write() as connection:
             self._dialect.lock_exclusive(connection)
+            self._dialect.create_versions(connection)
             identity.create_all(connection)
 
-    @staticmethod
-    def read(connection: Connection) -> StoreMeta | None:
-        if not inspect(connection).has_table(store_meta.name):
-            return None
-        row = connection.execute(select(store_meta)).one_or_none()
+    def drop(self, connection: Connection) -> None:
+        identity.drop_all(connection)
+        self._dialect.drop_versions(connection)
+        self._has_home = False
+
+    def read(self, connection: Connection) -> StoreMeta | None:
+        if not self._has_home:  # looked up once: that the table is there is asked before every write
+            self._has_home = inspect(connection).has_table(store_meta.name)
+        row = connection.execute(select(store_meta)).one_or_none() if self._has_home else None
         return None if row is None else _meta(row)
 
     def change(self, expected: StoreMeta | None, new: StoreMeta) -> bool:
@@ -52,11 +59,13 @@ class SqlIdentity:
     def set_capture(self, on: bool) -> None:
         with self._dialect.begin_write() as connection:
             self._dialect.lock_exclusive(connection)
+            if self.read(connection) is None:
+                raise _no_store()
             connection.execute(update(store_meta).values(capture=on))
             if not on:
                 connection.execute(delete(store_mark))
 
-    # -- writing ----------------------------------------------------------------------------------------------------
+    # -- writing ------------------------------------------------------------------------------------------------------
 
     @contextmanager
     def writing(self, *, importing: bool = False) -> Iterator[tuple[Connection, StoreMeta]]:
@@ -65,7 +74,7 @@ class SqlIdentity:
             self._dialect.lock_shared(connection)
             meta = self.read(connection)
             if meta is None:
-                raise NotFound("this database carries no store (yet); provision it first")
+                raise Fenced("this database carries no store (yet) and takes no writes; provision it first")
             self._require(meta, importing=importing)
             yield connection, meta
 
@@ -78,32 +87,24 @@ class SqlIdentity:
             raise Fenced(f"the store is at epoch {meta.epoch}, this process was opened for {self._epoch}")
 
     def require_owner(self, meta: StoreMeta) -> None:
-        if self._store_id is not None and meta.store_id != self._store_id:
-            raise OwnedByAnother(f"this database belongs to the store {meta.store_id}, not to {self._store_id}")
-        if self._owner is not None and meta.owner != self._owner:
-            raise OwnedByAnother(f"this database belongs to the resource {meta.owner}, not to {self._owner}")
+        """Raise OwnedByAnother unless the data carries our id and our owner."""
+        if meta.store_id != self._store.id:
+            raise OwnedByAnother(f"this database belongs to the store {meta.store_id}, not to {self._store.id}")
+        if meta.owner != self._store.owner:
+            raise OwnedByAnother(f"this database belongs to the resource {meta.owner}, not to {self._store.owner}")
 
     # -- marks --------------------------------------------------------------------------------------------------------
 
     def mark(self, connection: Connection, meta: StoreMeta, keys: Sequence[str]) -> None:
-        """Remember keys as dirty, if capture is on. Last in a transaction: the counter is locked until its end."""
+        """Remember keys as dirty, if capture is on; in key order, so that two writers cannot deadlock."""
         if not meta.capture or not keys:
             return
-        last = self._versions(connection, len(keys))
-        rows = [{"key": key, "version": last - number} for number, key in enumerate(sorted(set(keys)))]
+        distinct = sorted(set(keys))
+        versions = self._dialect.next_versions(connection, len(distinct))
+        rows = [{"key": key, "version": version} for key, version in zip(distinct, versions, strict=True)]
         statement = self._dialect.insert(store_mark)
         upsert = statement.on_conflict_do_update(index_elements=["key"], set_={"version": statement.excluded.version})
         connection.execute(upsert, rows)
-
-    @staticmethod
-    def _versions(connection: Connection, count: int) -> int:
-        """Reserve `count` versions and return the last; the counter only ever rises."""
-        bumped = update(store_mark_version).values(version=store_mark_version.c.version + count)
-        last = connection.execute(bumped.returning(store_mark_version.c.version)).scalar_one_or_none()
-        if last is not None:
-            return int(last)
-        connection.execute(store_mark_version.insert(), {"only": 1, "version": count})
-        return count
 
     @staticmethod
     def marks(connection: Connection, limit: int) -> tuple[DirtyMark, ...]:
@@ -114,6 +115,10 @@ class SqlIdentity:
         with self._dialect.begin_write() as connection:
             matches = (store_mark.c.key == mark.key) & (store_mark.c.version == mark.version)
             return bool(connection.execute(delete(store_mark).where(matches)).rowcount == 1)
+
+
+def _no_store() -> NotFound:
+    return NotFound("this database carries no store yet; provision it first")
 
 
 def _meta(row: Row[tuple[object, ...]]) -> StoreMeta:

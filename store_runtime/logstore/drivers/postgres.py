@@ -3,8 +3,8 @@
 Credentials are files, read anew for each connection: a rotated password is taken up without a restart.
 """
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from store_runtime.config.backends import PostgresBackend
-from store_runtime.errors import BackendUnreachable, Overloaded, StoreError
+from store_runtime.errors import BackendUnreachable, Conflict, OutOfSpace, Overloaded, StoreError
 
 CONNECT_SECONDS = 5
 STATEMENT_SECONDS = 30
@@ -24,8 +24,13 @@ STATEMENT_SECONDS = 30
 CONNECTIONS_MAX = 10
 WAIT_SECONDS = 10.0
 RECYCLE_SECONDS = 1800
+"""So that connections follow a failover or a changed role setting within half an hour."""
+KEEPALIVE_SECONDS = 30
+"""Silence after which a connection is probed: a server that is gone is noticed."""
 FENCE_LOCK = 0x53746F7265000001
 """«Store», 1: the advisory lock of the one store that a database carries."""
+MIGRATION_LOCK = 0x53746F7265000002
+"""«Store», 2: held while a migration runs."""
 
 
 class PostgresDialect:
@@ -46,12 +51,17 @@ class PostgresDialect:
             pool_pre_ping=True,
         )
 
-    def begin_write(self) -> AbstractContextManager[Connection]:
-        return self._write()
+    @contextmanager
+    def begin_write(self) -> Iterator[Connection]:
+        with self.engine.begin() as connection:
+            yield connection
 
     @contextmanager
-    def _write(self) -> Iterator[Connection]:
+    def begin_migration(self) -> Iterator[Connection]:
         with self.engine.begin() as connection:
+            locked = text("SELECT pg_try_advisory_xact_lock(:key)")
+            if not connection.execute(locked, {"key": MIGRATION_LOCK}).scalar_one():
+                raise _migrating(connection)
             yield connection
 
     def lock_shared(self, connection: Connection) -> None:
@@ -59,6 +69,24 @@ class PostgresDialect:
 
     def lock_exclusive(self, connection: Connection) -> None:
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": FENCE_LOCK})
+
+    def create_versions(self, connection: Connection) -> None:
+        """A sequence: writers do not wait for each other. Versions of transactions that fail are gaps."""
+        encoding = connection.execute(text("SHOW server_encoding")).scalar_one()
+        if encoding != "UTF8":
+            raise Conflict(
+                f"the database {self._backend.database} has the encoding {encoding}; request logs need UTF8: create it "
+                "with ENCODING 'UTF8' TEMPLATE template0",
+                code="UnsuitableDatabase",
+            )
+        connection.execute(text("CREATE SEQUENCE IF NOT EXISTS _store_mark_version"))
+
+    def next_versions(self, connection: Connection, count: int) -> Sequence[int]:
+        taken = text("SELECT nextval('_store_mark_version') FROM generate_series(1, :count)")
+        return sorted(connection.execute(taken, {"count": count}).scalars())
+
+    def drop_versions(self, connection: Connection) -> None:
+        connection.execute(text("DROP SEQUENCE IF EXISTS _store_mark_version"))
 
     def give_back_space(self) -> None:
         """Autovacuum's work; partitions, which retention drops whole, come with the next schema."""
@@ -74,16 +102,19 @@ class PostgresDialect:
 
     def _error(self, cause: BaseException | None) -> StoreError:
         where = f"PostgreSQL at {self._backend.host}:{self._backend.port}, database {self._backend.database}"
+        if isinstance(cause, errors.DiskFull):
+            return OutOfSpace(f"{where}: its disk is full; nothing was stored")
+        if isinstance(cause, errors.TransactionRollback):
+            return Overloaded(f"{where}: the transaction got into the way of another and was not done; try again")
         for kinds, code, advice in _ADVICE:
             if isinstance(cause, kinds):
                 return BackendUnreachable(f"{where}: {advice}", code=code)
-        said = str(cause)
+        if not isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError):
+            return StoreError("the database refused a statement; the store's log tells more")
         for words, code, advice in _CONNECTING:
-            if isinstance(cause, psycopg.OperationalError) and words in said:
+            if words in str(cause):
                 return BackendUnreachable(f"{where}: {advice}", code=code)
-        if isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError):
-            return BackendUnreachable(f"{where} does not answer: {_first_line(said)}")
-        return StoreError("the database refused a statement; the server's log tells more")
+        return BackendUnreachable(f"{where} does not answer: {_first_line(str(cause))}")
 
     def _connect(self) -> Any:
         user, password = credentials(Path(self._backend.credentials_directory))
@@ -98,8 +129,9 @@ class PostgresDialect:
             connect_timeout=CONNECT_SECONDS,
             application_name=self._name[:63],
             options=f"-c statement_timeout={limit} -c idle_in_transaction_session_timeout={limit * 2}",
-            keepalives_idle=30,
-            prepare_threshold=None,
+            client_encoding="UTF8",
+            keepalives_idle=KEEPALIVE_SECONDS,
+            prepare_threshold=None,  # prepared statements do not go through a transaction pooler
         )
 
 
@@ -108,7 +140,6 @@ _ADVICE: tuple[tuple[Any, str, str], ...] = (
     (errors.UndefinedTable, "NotMigrated", "its schema is not there; run the migrate job"),
     (errors.QueryCanceled, "Timeout", f"a statement took longer than {STATEMENT_SECONDS} s and was cancelled"),
     (errors.ReadOnlySqlTransaction, "ReadOnly", "it takes no writes now (a standby, or read-only)"),
-    (errors.DiskFull, "OutOfSpace", "its disk is full"),
 )
 _CONNECTING = (
     ("authentication failed", "AuthenticationFailed", "it refused the user or password of the credentials Secret"),
@@ -116,6 +147,24 @@ _CONNECTING = (
     ("does not exist", "DatabaseMissing", "the database or role does not exist; create it"),
     ("permission denied", "InsufficientPrivileges", "the role may not connect to the database"),
 )
+
+
+def _migrating(connection: Connection) -> Conflict:
+    """Names the session that migrates; it may end at this moment, so it may not be found."""
+    asked = text(
+        "SELECT a.pid, a.application_name, a.client_addr, a.xact_start FROM pg_locks l "
+        "JOIN pg_stat_activity a USING (pid) WHERE l.locktype = 'advisory' AND l.granted "
+        "AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) "
+        "AND (l.classid::bigint << 32) + l.objid::bigint = :key"
+    )
+    found = connection.execute(asked, {"key": MIGRATION_LOCK}).first()
+    holder = "somebody"
+    if found is not None:
+        holder = f"{found.application_name}, pid {found.pid} from {found.client_addr}, since {found.xact_start}"
+    return Conflict(
+        f"another migration of this database is running ({holder}); run this one when it has ended",
+        code="MigrationLocked",
+    )
 
 
 def credentials(directory: Path) -> tuple[str, str]:
@@ -133,6 +182,10 @@ def _read(directory: Path, name: str) -> str:
         return (directory / name).read_text().rstrip("\r\n")
     except FileNotFoundError:
         return ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise BackendUnreachable(
+            f"the credentials file {directory / name} cannot be read: {type(error).__name__}", code="SecretIncomplete"
+        ) from None  # the cause could quote the secret
 
 
 def _first_line(said: str) -> str:

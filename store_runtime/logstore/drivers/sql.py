@@ -4,26 +4,35 @@ Every write goes through the fence (identity.writing) and marks the ids it chang
 that two batches that share ids cannot deadlock.
 """
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, case, delete, func, literal, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, case, delete, func, literal, select, tuple_, update
 
 from store_runtime.errors import StoreError
-from store_runtime.logstore.driver import NewLog, Position, Row, Selection, Sums
+from store_runtime.logstore.driver import Departures, Limits, Position, Row, Selection, StoredLog, Sums
+from store_runtime.logstore.drivers import items
 from store_runtime.logstore.drivers.dialect import Dialect
 from store_runtime.logstore.drivers.identity import SqlIdentity
-from store_runtime.logstore.model import Order, Status, written
-from store_runtime.logstore.tables import request_log, request_log_payload
+from store_runtime.logstore.model import Order, Status
+from store_runtime.logstore.tables import (
+    PAYLOAD_ROW_BYTES,
+    ROW_BYTES,
+    metadata,
+    request_log,
+    request_log_payload,
+)
 from store_runtime.switch.driver import DirtyMark, ExportItem, ExportPage, FenceClass, StoreMeta
 
 IDS_MAX = 5_000
 """Of one statement: well below the parameters that the databases take (SQLite 32,766; PostgreSQL 65,535)."""
+EXPORT_PAGE_BYTES = 8 * 1024 * 1024
+"""Bytes of request logs after which a page of an export ends, however many items were asked for."""
 
 _COLUMNS = [column for column in request_log.c if column.name != "bytes"]
 _ORDER = (request_log.c.timestamp, request_log.c.id)
+_NEWEST_FIRST = tuple(column.desc() for column in _ORDER)
 
 
 class SqlLogDriver:
@@ -31,60 +40,66 @@ class SqlLogDriver:
 
     fence_class = FenceClass.TRANSACTIONAL
 
-    def __init__(self, dialect: Dialect, identity: SqlIdentity) -> None:
+    def __init__(
+        self, dialect: Dialect, identity: SqlIdentity, admit: Callable[[StoreMeta | None], None] = lambda _: None
+    ) -> None:
+        """`admit` raises what speaks against using this database at all; asked until it once did not raise."""
         self._dialect, self._identity = dialect, identity
+        self._admit = admit
+        self._admitted = False
 
-    # -- writing ----------------------------------------------------------------------------------------------------
+    # -- writing ------------------------------------------------------------------------------------------------------
 
-    def insert(self, logs: Sequence[NewLog]) -> set[str]:
+    def insert(self, logs: Sequence[StoredLog]) -> set[str]:
         ordered = sorted(logs, key=lambda log: str(log.row["id"]))
-        rows = [{**log.row, "bytes": _bytes(log.row, log.payload)} for log in ordered]
         with self._writing() as (connection, meta):
             statement = self._dialect.insert(request_log).on_conflict_do_nothing(index_elements=["id"])
+            rows = [_sized(log) for log in ordered]
             created = set(connection.execute(statement.returning(request_log.c.id), rows).scalars())
-            payloads = [_payload_row(log) for log in ordered if log.payload is not None and log.row["id"] in created]
-            if payloads:
-                connection.execute(request_log_payload.insert(), payloads)
+            self._insert_payloads(connection, [log for log in ordered if log.row["id"] in created])
             self._identity.mark(connection, meta, sorted(created))
         return created
 
-    def update(self, id_: str, changes: Row, payload: dict[str, Any] | None) -> bool:
+    def update(self, id_: str, revise: Callable[[StoredLog], StoredLog]) -> bool:
         with self._writing() as (connection, meta):
-            current = self._locked(connection, id_)
-            if current is None:
+            locked = select(request_log.c.id).where(request_log.c.id == id_).with_for_update()
+            if connection.execute(locked).one_or_none() is None:
                 return False
-            row = current.row | changes
-            text = current.payload if payload is None else _merged(current.payload, payload)
-            connection.execute(
-                update(request_log).where(request_log.c.id == id_).values(**changes, bytes=_bytes(row, text))
-            )
-            if payload is not None:
-                self._put_payload(connection, NewLog(row, text))
+            current = self._fetched(connection, [id_], payloads=True)[id_]
+            new = revise(current)
+            connection.execute(update(request_log).where(request_log.c.id == id_).values(_sized(new)))
+            if new.payload != current.payload:
+                connection.execute(delete(request_log_payload).where(request_log_payload.c.id == id_))
+                self._insert_payloads(connection, [new])
             self._identity.mark(connection, meta, [id_])
         return True
 
     def delete(self, ids: Sequence[str]) -> int:
         with self._writing() as (connection, meta):
-            gone = [id_ for part in _parts(ids) for id_ in self._deleted(connection, part)]
-            self._identity.mark(connection, meta, gone)
-        return len(gone)
+            return self._delete(connection, meta, sorted(ids))
 
-    def drop_payloads(self, before: int, limit: int) -> int:
-        table = request_log_payload
+    def remove_oldest(self, last: Position, limit: int) -> int:
+        until = tuple_(*_ORDER) <= tuple_(literal(last.timestamp), literal(last.id))
+        oldest = select(request_log.c.id).where(until).order_by(*_ORDER).limit(limit)
         with self._writing() as (connection, meta):
-            old = select(table.c.id).where(table.c.timestamp < before).order_by(table.c.timestamp).limit(limit)
-            ids = list(connection.execute(old).scalars())
+            return self._delete(connection, meta, sorted(connection.execute(oldest).scalars()))
+
+    def remove_payloads(self, before: int, limit: int) -> int:
+        payload = request_log_payload.c
+        oldest = select(payload.id).where(payload.timestamp < before).order_by(payload.timestamp, payload.id)
+        size = select(payload.bytes).where(payload.id == request_log.c.id).scalar_subquery()
+        with self._writing() as (connection, meta):
+            ids = sorted(connection.execute(oldest.limit(limit)).scalars())
             for part in _parts(ids):
-                sizes = select(func.length(table.c.payload)).where(table.c.id == request_log.c.id).scalar_subquery()
-                smaller = update(request_log).where(request_log.c.id.in_(part))
-                connection.execute(smaller.values(bytes=request_log.c.bytes - func.coalesce(sizes, 0)))
-                connection.execute(delete(table).where(table.c.id.in_(part)))
+                rows = update(request_log).where(request_log.c.id.in_(part))
+                connection.execute(rows.values(bytes=request_log.c.bytes - func.coalesce(size, 0)))
+                connection.execute(delete(request_log_payload).where(payload.id.in_(part)))
             self._identity.mark(connection, meta, ids)
         return len(ids)
 
-    # -- reading ----------------------------------------------------------------------------------------------------
+    # -- reading ------------------------------------------------------------------------------------------------------
 
-    def fetch(self, ids: Sequence[str], *, payloads: bool) -> dict[str, NewLog]:
+    def fetch(self, ids: Sequence[str], *, payloads: bool) -> dict[str, StoredLog]:
         with self._reading() as connection:
             return self._fetched(connection, ids, payloads=payloads)
 
@@ -94,7 +109,7 @@ class SqlLogDriver:
         if after is not None:
             here, last = tuple_(*_ORDER), tuple_(literal(after.timestamp), literal(after.id))
             statement = statement.where(here < last if newest else here > last)
-        statement = statement.order_by(*((column.desc() if newest else column.asc()) for column in _ORDER))
+        statement = statement.order_by(*(_NEWEST_FIRST if newest else _ORDER))
         with self._reading() as connection:
             return [dict(row) for row in connection.execute(statement).mappings()]
 
@@ -114,22 +129,23 @@ class SqlLogDriver:
             requests, int(successes), int(errors), latency, int(prompt), int(completion), int(total), float(cost)
         )
 
-    def oldest(self, before: int | None, limit: int) -> list[tuple[str, int]]:
-        statement = select(request_log.c.id, request_log.c.bytes).order_by(*_ORDER).limit(limit)
-        if before is not None:
-            statement = statement.where(request_log.c.timestamp < before)
-        with self._reading() as connection:
-            return [(row.id, row.bytes) for row in connection.execute(statement)]
+    # -- retention ----------------------------------------------------------------------------------------------------
 
-    def count_before(self, before: int, *, payloads: bool) -> int:
-        table = request_log_payload if payloads else request_log
+    def newest_surplus(self, max_bytes: int) -> Position | None:
+        running = func.sum(request_log.c.bytes).over(order_by=_NEWEST_FIRST, rows=(None, 0)).label("running")
+        rows = select(*_ORDER, running).subquery()
+        newest = rows.c.timestamp.desc(), rows.c.id.desc()
+        statement = select(rows.c.timestamp, rows.c.id).where(rows.c.running > max_bytes).order_by(*newest).limit(1)
         with self._reading() as connection:
-            found = connection.execute(select(func.count()).select_from(table).where(table.c.timestamp < before))
-            return int(found.scalar_one())
+            found = connection.execute(statement).one_or_none()
+        return None if found is None else Position(found.timestamp, found.id)
 
-    def stored_bytes(self) -> int:
+    def departures(self, limits: Limits) -> Departures:
         with self._reading() as connection:
-            return int(connection.execute(select(func.coalesce(func.sum(request_log.c.bytes), 0))).scalar_one())
+            expired = _count(connection, _before(request_log, limits.expire_before))
+            payloads = _count(connection, _payloads_going(limits))
+            evicted = _count(connection, _rows_going(limits, limits.max_bytes)) if limits.max_bytes is not None else 0
+        return Departures(expired, payloads, evicted)
 
     def give_back_space(self) -> None:
         with self._errors():
@@ -138,7 +154,7 @@ class SqlLogDriver:
     # -- the switch ---------------------------------------------------------------------------------------------------
 
     def read_meta(self) -> StoreMeta | None:
-        with self._reading() as connection:
+        with self._connected() as connection:
             return self._identity.read(connection)
 
     def change_meta(self, expected: StoreMeta | None, new: StoreMeta) -> bool:
@@ -158,51 +174,68 @@ class SqlLogDriver:
             return self._identity.clear(mark)
 
     def export(self, cursor: str | None, limit: int) -> ExportPage:
-        statement = select(request_log.c.id).order_by(request_log.c.id).limit(limit)
+        sizes = select(request_log.c.id, request_log.c.bytes).order_by(request_log.c.id).limit(limit)
         if cursor is not None:
-            statement = statement.where(request_log.c.id > cursor)
+            sizes = sizes.where(request_log.c.id > cursor)
         with self._reading() as connection:
-            ids = list(connection.execute(statement).scalars())
+            listed = [(row.id, row.bytes) for row in connection.execute(sizes)]
+            ids = _within(listed, EXPORT_PAGE_BYTES)
             found = self._fetched(connection, ids, payloads=True)
-        items = tuple(_exported(id_, found.get(id_)) for id_ in ids)
-        return ExportPage(items, ids[-1] if len(ids) == limit else None)
+        # One that was deleted in between is left out: its mark tells the copier.
+        exported = tuple(items.to_item(id_, found[id_]) for id_ in ids if id_ in found)
+        complete = len(ids) == len(listed) < limit
+        return ExportPage(exported, None if complete else ids[-1])
 
     def read_items(self, keys: Sequence[str]) -> tuple[ExportItem, ...]:
         found = self.fetch(keys, payloads=True)
-        return tuple(_exported(key, found.get(key)) for key in keys)
+        return tuple(items.to_item(key, found.get(key)) for key in keys)
 
-    def import_items(self, items: Sequence[ExportItem]) -> None:
+    def import_items(self, imported: Sequence[ExportItem]) -> None:
+        logs = {item.key: items.to_log(item) for item in imported}
+        keys = sorted(logs)
+        rows = [log for key in keys if (log := logs[key]) is not None]
         with self._writing(importing=True) as (connection, meta):
-            for part in _parts([item.key for item in items]):
-                self._deleted(connection, part)
-            logs = [_imported(item.state) for item in items if item.state is not None]
-            if logs:
-                connection.execute(
-                    request_log.insert(), [{**log.row, "bytes": _bytes(log.row, log.payload)} for log in logs]
-                )
-            payloads = [_payload_row(log) for log in logs if log.payload is not None]
-            if payloads:
-                connection.execute(request_log_payload.insert(), payloads)
-            self._identity.mark(connection, meta, [item.key for item in items])
+            for part in _parts(keys):
+                _delete_rows(connection, part)
+            if rows:
+                connection.execute(request_log.insert(), [_sized(log) for log in rows])
+            self._insert_payloads(connection, rows)
+            self._identity.mark(connection, meta, keys)
 
     # -- the store itself ---------------------------------------------------------------------------------------------
 
-    def schema_version(self) -> str:
-        meta = self.read_meta()
-        return "" if meta is None else meta.schema_version
-
     def check(self) -> None:
         with self._reading() as connection:
-            meta = self._identity.read(connection)
-        if meta is not None:
-            self._identity.require_owner(meta)
+            if (meta := self._identity.read(connection)) is not None:
+                self._identity.require_owner(meta)
+
+    def create_home(self) -> None:
+        """The identity's tables, where they are not there yet."""
+        with self._errors():
+            self._identity.create()
+
+    @contextmanager
+    def migrating(self) -> Iterator[Connection]:
+        """The transaction of a migration; see Dialect.begin_migration."""
+        with self._errors(), self._dialect.begin_migration() as connection:
+            yield connection
+
+    def drop_home(self, *more_tables: str) -> None:
+        """Every table of the store, and the identity last; nothing waits or reads on."""
+        with self._errors(), self._dialect.begin_write() as connection:
+            self._dialect.lock_exclusive(connection)
+            metadata.drop_all(connection)
+            for table in more_tables:
+                connection.exec_driver_sql(f"DROP TABLE IF EXISTS {table}")
+            self._identity.drop(connection)
 
     def close(self) -> None:
         self._dialect.engine.dispose()
 
     # -- inside a transaction -----------------------------------------------------------------------------------------
 
-    def _fetched(self, connection: Connection, ids: Sequence[str], *, payloads: bool) -> dict[str, NewLog]:
+    @staticmethod
+    def _fetched(connection: Connection, ids: Sequence[str], *, payloads: bool) -> dict[str, StoredLog]:
         texts: dict[str, str] = {}
         rows: dict[str, Row] = {}
         for part in _parts(ids):
@@ -212,25 +245,18 @@ class SqlLogDriver:
                 table = request_log_payload
                 stored = connection.execute(select(table.c.id, table.c.payload).where(table.c.id.in_(part)))
                 texts |= {row.id: row.payload for row in stored}
-        return {id_: NewLog(row, texts.get(id_)) for id_, row in rows.items()}
+        return {id_: StoredLog(row, texts.get(id_)) for id_, row in rows.items()}
 
-    def _locked(self, connection: Connection, id_: str) -> NewLog | None:
-        """A row that nobody else changes until the transaction ends."""
-        statement = select(request_log.c.id).where(request_log.c.id == id_).with_for_update()
-        if connection.execute(statement).one_or_none() is None:
-            return None
-        return self._fetched(connection, [id_], payloads=True)[id_]
-
-    def _put_payload(self, connection: Connection, log: NewLog) -> None:
-        statement = self._dialect.insert(request_log_payload)
-        upsert = statement.on_conflict_do_update(index_elements=["id"], set_={"payload": statement.excluded.payload})
-        connection.execute(upsert, [_payload_row(log)])
+    def _delete(self, connection: Connection, meta: StoreMeta, ids: Sequence[str]) -> int:
+        gone = [id_ for part in _parts(ids) for id_ in _delete_rows(connection, part)]
+        self._identity.mark(connection, meta, gone)
+        return len(gone)
 
     @staticmethod
-    def _deleted(connection: Connection, ids: Sequence[str]) -> list[str]:
-        connection.execute(delete(request_log_payload).where(request_log_payload.c.id.in_(ids)))
-        gone = delete(request_log).where(request_log.c.id.in_(ids)).returning(request_log.c.id)
-        return list(connection.execute(gone).scalars())
+    def _insert_payloads(connection: Connection, logs: Sequence[StoredLog]) -> None:
+        rows = [_payload_row(log) for log in logs if log.payload is not None]
+        if rows:
+            connection.execute(request_log_payload.insert(), rows)
 
     @contextmanager
     def _writing(self, *, importing: bool = False) -> Iterator[tuple[Connection, StoreMeta]]:
@@ -239,6 +265,14 @@ class SqlLogDriver:
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
+        with self._connected() as connection:
+            if not self._admitted:
+                self._admit(self._identity.read(connection))
+                self._admitted = True
+            yield connection
+
+    @contextmanager
+    def _connected(self) -> Iterator[Connection]:
         with self._errors(), self._dialect.engine.connect() as connection:
             yield connection
 
@@ -268,27 +302,73 @@ def _where(selection: Selection) -> Iterator[ColumnElement[bool]]:
             yield columns[name].in_(values)
 
 
+def _count(connection: Connection, rows: Select[Any]) -> int:
+    return int(connection.execute(select(func.count()).select_from(rows.subquery())).scalar_one())
+
+
+def _before(table: Any, moment: int | None) -> Select[Any]:
+    """The ids of rows before a time; none of them without one."""
+    return select(table.c.id).where(table.c.timestamp < moment if moment is not None else literal(False))
+
+
+def _payloads_going(limits: Limits) -> Select[Any]:
+    """Payloads that go by themselves, not with their rows."""
+    going = _before(request_log_payload, limits.payloads_before)
+    if limits.expire_before is not None:
+        going = going.where(request_log_payload.c.timestamp >= limits.expire_before)
+    return going
+
+
+def _rows_going(limits: Limits, max_bytes: int) -> Select[Any]:
+    """Rows that go by size from what is left after expiry, without the payloads that go."""
+    payload = request_log_payload
+    size: Any = request_log.c.bytes
+    joined: Any = request_log
+    if limits.payloads_before is not None:
+        goes = and_(payload.c.id == request_log.c.id, payload.c.timestamp < limits.payloads_before)
+        joined = request_log.outerjoin(payload, goes)
+        size = size - func.coalesce(payload.c.bytes, 0)
+    running = func.sum(size).over(order_by=_NEWEST_FIRST, rows=(None, 0)).label("running")
+    left = select(request_log.c.id, running).select_from(joined)
+    if limits.expire_before is not None:
+        left = left.where(request_log.c.timestamp >= limits.expire_before)
+    rows = left.subquery()
+    return select(rows.c.id).where(rows.c.running > max_bytes)
+
+
+def _delete_rows(connection: Connection, ids: Sequence[str]) -> list[str]:
+    """In the order of `ids`, rows before payloads, as every write takes its locks."""
+    gone = delete(request_log).where(request_log.c.id.in_(ids)).returning(request_log.c.id)
+    deleted = list(connection.execute(gone).scalars())
+    connection.execute(delete(request_log_payload).where(request_log_payload.c.id.in_(ids)))
+    return deleted
+
+
 def _parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:
     return (ids[at : at + IDS_MAX] for at in range(0, len(ids), IDS_MAX))
 
 
-def _bytes(row: Row, payload: str | None) -> int:
-    """What retention by size counts: 8 a number, the characters of texts."""
-    fixed = sum(len(value) if isinstance(value, str) else 8 for value in row.values() if value is not None)
-    return fixed + (len(payload) if payload else 0)
+def _within(listed: Sequence[tuple[str, int]], bytes_max: int) -> list[str]:
+    """As many of the first as fit; one does, however large."""
+    ids: list[str] = []
+    left = bytes_max
+    for id_, size in listed:
+        left -= size
+        if ids and left < 0:
+            break
+        ids.append(id_)
+    return ids
 
 
-def _payload_row(log: NewLog) -> Row:
-    return {"id": log.row["id"], "timestamp": log.row["timestamp"], "payload": log.payload}
+def _sized(log: StoredLog) -> Row:
+    values = (len(value.encode()) if isinstance(value, str) else 8 for value in log.row.values() if value is not None)
+    return {**log.row, "bytes": ROW_BYTES + sum(values) + _payload_bytes(log.payload)}
 
 
-def _merged(text: str | None, parts: dict[str, Any]) -> str:
-    return written((json.loads(text) if text else {}) | parts)
+def _payload_bytes(payload: str | None) -> int:
+    return 0 if payload is None else PAYLOAD_ROW_BYTES + len(payload.encode())
 
 
-def _exported(key: str, log: NewLog | None) -> ExportItem:
-    return ExportItem(key, None if log is None else {"row": log.row, "payload": log.payload})
-
-
-def _imported(state: dict[str, Any]) -> NewLog:
-    return NewLog({column.name: state["row"].get(column.name) for column in _COLUMNS}, state["payload"])
+def _payload_row(log: StoredLog) -> Row:
+    row = {"id": log.row["id"], "timestamp": log.row["timestamp"]}
+    return row | {"bytes": _payload_bytes(log.payload), "payload": log.payload}

@@ -3,10 +3,13 @@
 The fence lock is the write lock that every write takes anyway: BEGIN IMMEDIATE.
 """
 
+import fcntl
+import os
 import shutil
+import socket
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
 
-from store_runtime.errors import BackendUnreachable, Corrupt, OutOfSpace, Overloaded, StoreError
+from store_runtime.errors import BackendUnreachable, Conflict, Corrupt, OutOfSpace, Overloaded, StoreError
 
 BUSY_SECONDS = 10.0
 """How long a write waits for another process (a job) that writes; threads of this one wait for each other outside."""
@@ -25,8 +28,14 @@ CONNECTIONS_MAX = 16
 WAIT_SECONDS = 10.0
 """For a connection of the pool."""
 CACHE_KIB = 64 * 1024
+WAL_BYTES_KEPT = 64 * 1024 * 1024
+"""To which the write-ahead log is cut when it begins anew."""
 VACUUM_PAGES = 2_000
 """Free pages given back in one step (8 MiB), so that writers wait only a moment."""
+MIGRATION_LOCK_SUFFIX = "-migrating"
+"""Of a file beside the database: locked by the process that migrates, with its name in it."""
+SUFFIXES = ("", "-wal", "-shm", MIGRATION_LOCK_SUFFIX)
+"""Of the files that a database consists of."""
 
 
 class SqliteDialect:
@@ -59,21 +68,49 @@ class SqliteDialect:
     def lock_exclusive(self, connection: Connection) -> None:
         """BEGIN IMMEDIATE has it."""
 
-    def give_back_space(self) -> None:
-        """Free pages to the file system, a step at a time; then the write-ahead log is cut to nothing."""
-        while self._free_pages():
-            with self._writer, self.engine.connect() as connection:
-                raw: Any = connection.connection.dbapi_connection
-                connection.rollback()
-                raw.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
-        with self._writer, self.engine.connect() as connection:
-            raw = connection.connection.dbapi_connection
-            connection.rollback()
-            raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    @contextmanager
+    def begin_migration(self) -> Iterator[Connection]:
+        """The lock is flock's: it goes with its process, however that ends."""
+        with Path(f"{self._path}{MIGRATION_LOCK_SUFFIX}").open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                file.seek(0)
+                raise _migrating(file.read().strip()) from error
+            file.truncate(0)
+            print(f"pid {os.getpid()} on {socket.gethostname()}", file=file, flush=True)
+            with self.begin_write() as connection:
+                yield connection
 
-    def _free_pages(self) -> bool:
-        with self.engine.connect() as connection:
-            return bool(connection.execute(text("PRAGMA freelist_count")).scalar_one())
+    def create_versions(self, connection: Connection) -> None:
+        connection.exec_driver_sql("CREATE TABLE IF NOT EXISTS _store_mark_version (version INTEGER NOT NULL)")
+        first = "INSERT INTO _store_mark_version SELECT 0 WHERE NOT EXISTS (SELECT * FROM _store_mark_version)"
+        connection.exec_driver_sql(first)
+
+    def next_versions(self, connection: Connection, count: int) -> Sequence[int]:
+        raised = text("UPDATE _store_mark_version SET version = version + :count RETURNING version")
+        last: int = connection.execute(raised, {"count": count}).scalar_one()
+        return range(last - count + 1, last + 1)
+
+    def drop_versions(self, connection: Connection) -> None:
+        connection.exec_driver_sql("DROP TABLE IF EXISTS _store_mark_version")
+
+    def give_back_space(self) -> None:
+        """Free pages to the file system, a step at a time, as long as that makes them fewer."""
+        left = self._outside_transaction("PRAGMA freelist_count")
+        while left:
+            before = left
+            self._outside_transaction(f"PRAGMA incremental_vacuum({VACUUM_PAGES})")
+            left = self._outside_transaction("PRAGMA freelist_count")
+            if left >= before:
+                break
+        self._outside_transaction("PRAGMA wal_checkpoint(PASSIVE)")  # waits for nobody
+
+    def _outside_transaction(self, pragma: str) -> int:
+        with self._writer, self.engine.connect() as connection:
+            raw: Any = connection.connection.dbapi_connection
+            rows = raw.execute(pragma).fetchall()
+        return int(rows[0][0]) if rows else 0
 
     def translated(self, error: Exception) -> StoreError:
         if isinstance(error, PoolTimeout):
@@ -83,6 +120,13 @@ class SqliteDialect:
         cause = error.orig
         code = getattr(cause, "sqlite_errorcode", None)
         return _error(code & 0xFF if code is not None else None, self._path, str(cause))
+
+
+def _migrating(holder: str) -> Conflict:
+    return Conflict(
+        f"another migration of this database is running ({holder or 'somebody'}); run this one when it has ended",
+        code="MigrationLocked",
+    )
 
 
 def _error(code: int | None, path: Path, said: str) -> StoreError:
@@ -106,6 +150,7 @@ def _prepare(connection: Any, _record: Any) -> None:
         "journal_mode = WAL",
         "synchronous = FULL",
         "foreign_keys = OFF",  # payloads are deleted by hand, a statement for many rows
+        f"journal_size_limit = {WAL_BYTES_KEPT}",
         f"cache_size = -{CACHE_KIB}",
         "temp_store = MEMORY",
     ):

@@ -1,7 +1,7 @@
 """Request logs: a narrow row for what is filtered and summed, the payload apart."""
 
 from alembic import op
-from sqlalchemy import BigInteger, Boolean, Column, Double, ForeignKey, String, Text
+from sqlalchemy import BigInteger, Boolean, Column, Double, String, Text
 
 revision = "0001"
 down_revision = None
@@ -48,11 +48,12 @@ def upgrade() -> None:
     op.create_index("request_log_by_time", "request_log", ["timestamp", "id"])
     op.create_table(
         "request_log_payload",
-        Column("id", ID, ForeignKey("request_log.id", ondelete="CASCADE"), primary_key=True),
+        Column("id", ID, primary_key=True),
         Column("timestamp", BigInteger, nullable=False),
+        Column("bytes", BigInteger, nullable=False),
         Column("payload", Text, nullable=False),
     )
-    op.create_index("request_log_payload_by_time", "request_log_payload", ["timestamp"])
+    op.create_index("request_log_payload_by_time", "request_log_payload", ["timestamp", "id"])
 
 
 def downgrade() -> None:
