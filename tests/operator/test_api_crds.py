@@ -93,7 +93,7 @@ def test_every_field_is_explained_and_every_rule_points_at_a_field(kind: str) ->
 
 def test_names_columns_and_labels() -> None:
     short = {kind: crd["spec"]["names"]["shortNames"] for kind, crd in CRDS.items()}
-    assert short == {"LogStore": ["ls"], "RuntimeStore": ["rs"], "Stream": ["stm"]}
+    assert short == {"LogStore": ["ls"], "RuntimeStore": ["rts"], "Stream": ["stm"]}
     bound = {kind for kind, crd in CRDS.items() if "servicebinding.io/provisioned-service" in str(crd["metadata"])}
     assert bound == {"LogStore", "RuntimeStore"}
     columns = {

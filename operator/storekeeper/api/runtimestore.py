@@ -90,7 +90,7 @@ class RuntimeStore(StoreResource):
 
     kind: ClassVar[str] = "RuntimeStore"
     plural: ClassVar[str] = "runtimestores"
-    short_names: ClassVar[tuple[str, ...]] = ("rs",)
+    short_names: ClassVar[tuple[str, ...]] = ("rts",)
 
     spec: RuntimeStoreSpec
 

@@ -29,7 +29,7 @@ class Row:
     phase: str
     ready: bool
     settled: bool
-    """The conditions are about the newest spec."""
+    """The conditions are about the newest spec, and nothing is on its way any more (kstatus: not in progress)."""
     stalled: bool
     reason: str
     message: str
@@ -67,10 +67,11 @@ def rows_of(cluster: ProcessCluster, folder: StateFolder, wanted: Iterable[Objec
 def _row(cluster: ProcessCluster, folder: StateFolder, resource: Manifest, running: bool) -> Row:
     ref, status = ref_of(resource), resource.get("status") or {}
     conditions = {c["type"]: c for c in status.get("conditions", [])}
-    ready, stalled = conditions.get("Ready", {}), conditions.get("Stalled", {})
+    ready, stalled, reconciling = (conditions.get(name, {}) for name in ("Ready", "Stalled", "Reconciling"))
     host = _host_of(cluster, resource)
     serving = running and any(is_ready(pod) for pod in _pods(cluster, host))
-    telling = stalled if stalled.get("status") == "True" else ready
+    abnormal = [c for c in (stalled, reconciling) if c.get("status") == "True"]
+    telling = abnormal[0] if abnormal else ready
     if telling is ready and ready.get("status") == "True" and not serving:
         telling = _BETWEEN if running else {}
     return Row(
@@ -79,7 +80,7 @@ def _row(cluster: ProcessCluster, folder: StateFolder, resource: Manifest, runni
         name=ref.name,
         phase=_phase(resource) if running else "Stopped",
         ready=ready.get("status") == "True" and serving,
-        settled=status.get("observedGeneration", -1) >= resource["metadata"]["generation"],
+        settled=_is_settled(resource, reconciling),
         stalled=stalled.get("status") == "True",
         reason=telling.get("reason", ""),
         message=telling.get("message", ""),
@@ -119,6 +120,11 @@ def _phase(resource: Manifest) -> str:
     if "deletionTimestamp" in resource["metadata"]:
         return "Deleting"
     return (resource.get("status") or {}).get("phase") or "Pending"
+
+
+def _is_settled(resource: Manifest, reconciling: dict[str, Any]) -> bool:
+    observed = (resource.get("status") or {}).get("observedGeneration", -1)
+    return bool(observed >= resource["metadata"]["generation"] and reconciling.get("status") != "True")
 
 
 def _pods(cluster: ProcessCluster, store: Manifest) -> list[Manifest]:

@@ -15,7 +15,7 @@ from storekeeper.manifests.objects import LABEL_OWNER_KIND, LABEL_OWNER_NAME, Ma
 ALIASES = {
     "ls": "LogStore", "logstore": "LogStore", "logstores": "LogStore",
     "stm": "Stream", "stream": "Stream", "streams": "Stream",
-    "rs": "RuntimeStore", "runtimestore": "RuntimeStore", "runtimestores": "RuntimeStore",
+    "rts": "RuntimeStore", "runtimestore": "RuntimeStore", "runtimestores": "RuntimeStore",
 }  # fmt: skip
 """As `kubectl` takes them: short, singular and plural names, in any case."""
 

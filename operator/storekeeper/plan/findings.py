@@ -77,6 +77,10 @@ REFUSED = {
 """Codes of job reports that no retry changes."""
 
 
+FAILURES_OF_OURS = {"InternalError", "MigrationFailed", "Corrupt"}
+"""Codes of job reports that say nothing of the database being away; they are tried again all the same."""
+
+
 def refused_by_backend(situation: Situation) -> Finding | None:
     for report in situation.failed_reports():
         if report.code in REFUSED:
@@ -109,7 +113,8 @@ def backend_unreachable(situation: Situation) -> Finding | None:
             return None
         return Finding(Reason.BACKEND_UNREACHABLE, backend.message or "the runtime cannot reach its backend")
     for report in situation.failed_reports():
-        return Finding(Reason.BACKEND_UNREACHABLE, f"{report.job}: {report.message}")
+        reason = Reason.JOB_FAILED if report.code in FAILURES_OF_OURS else Reason.BACKEND_UNREACHABLE
+        return Finding(reason, f"{report.job}: {report.message}")
     return None
 
 
