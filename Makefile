@@ -36,7 +36,8 @@ demo: setup ## one YAML file becomes three running stores, without a cluster and
 	$(BIN)/python examples/quickstart.py
 
 run: setup ## the operator against the current kubeconfig context
-	$(BIN)/storekeeper run
+	@test -f .storekeeper/signing-key.pem || $(BIN)/storekeeper keygen --file .storekeeper/signing-key.pem
+	STOREKEEPER_SIGNING_KEY_FILE=.storekeeper/signing-key.pem STOREKEEPER_LOG_FORMAT=console $(BIN)/storekeeper run
 
 image: setup ## the container image, as the tests build it (root)
 	$(BIN)/python -m tests.cluster.localkube image
