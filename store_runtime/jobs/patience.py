@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import structlog
 
 from store_runtime.errors import BackendUnreachable
+from store_runtime.jobs.report import REFUSED_CODES
 
 PATIENCE_SECONDS = 20.0
 """Covers a database that restarts or fails over; what takes longer is the kubelet's to wait for."""
@@ -30,7 +31,7 @@ def patiently(
         try:
             return call(*args)
         except BackendUnreachable as error:
-            if monotonic() + delay > deadline:
+            if error.specific_code in REFUSED_CODES or monotonic() + delay > deadline:
                 raise
             _log.warning("the backend does not answer, trying again", delay_seconds=delay, detail=error.message)
             sleep(delay)

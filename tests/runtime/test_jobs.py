@@ -84,7 +84,13 @@ def test_a_database_that_stays_away_is_given_up_in_time():
     assert backend.calls < 20
 
 
-@pytest.mark.parametrize("error", [OwnedByAnother("x"), InvalidInput("x"), Conflict("x"), ValueError("x")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        OwnedByAnother("x"), InvalidInput("x"), Conflict("x"), ValueError("x"),
+        BackendUnreachable("it answers, but not to us", code="InsufficientPrivileges"),
+    ],
+)  # fmt: skip
 def test_nothing_else_is_tried_again(error):
     def call() -> None:
         raise error
