@@ -216,7 +216,7 @@ def test_wrong_words_are_answered_with_what_there_is(local: Local, arguments: tu
 
 def test_logs_show_what_the_store_wrote(local: Local) -> None:
     assert "serving" in local.ok("logs", "limits")
-    assert "==>" in local.ok("logs", "rs/limits")
+    assert "==>" in local.ok("logs", "rts/limits")
 
 
 def test_killed_supervisor_takes_its_stores_along_and_up_brings_them_back(local: Local) -> None:
@@ -250,7 +250,7 @@ def test_deleted_store_obeys_its_policy(local: Local) -> None:
     with local.client("limits") as client:
         client.put("/usage/openai/key-1/req", json={"value": 3}).raise_for_status()
     (directory,) = local.row("limits")["dataDirectories"]
-    local.ok("delete", "rs/limits")
+    local.ok("delete", "rts/limits")
     assert Path(directory).is_dir()
     store_id = json.loads((local.state / "objects/PersistentVolumeClaim/default/limits-usage-data.json").read_text())[
         "object"
@@ -258,7 +258,7 @@ def test_deleted_store_obeys_its_policy(local: Local) -> None:
     adopting = STORES.replace("windows: [1m]", f"windows: [1m], deletionPolicy: Delete, adoptStoreID: {store_id}")
     local.ok("up", local.write(adopting))
     assert count(local) == 3
-    local.ok("delete", "rs/limits")
+    local.ok("delete", "rts/limits")
     eventually(lambda: not Path(directory).exists(), "data deleted")
 
 

@@ -8,15 +8,11 @@ from storekeeper.adapters.processes.cluster import ProcessCluster
 from storekeeper.adapters.processes.doorbell import ring
 from storekeeper.adapters.processes.statefolder import StateFolder
 from storekeeper.api.changes import check_change
-from storekeeper.api.parse import InvalidSpec, parse
+from storekeeper.api.parse import KINDS, InvalidSpec, parse
 from storekeeper.cli.local_files import RESOURCE_KINDS, InvalidFile
 from storekeeper.manifests.objects import LABEL_OWNER_KIND, LABEL_OWNER_NAME, Manifest, ObjectRef, ref_of
 
-ALIASES = {
-    "ls": "LogStore", "logstore": "LogStore", "logstores": "LogStore",
-    "stm": "Stream", "stream": "Stream", "streams": "Stream",
-    "rts": "RuntimeStore", "runtimestore": "RuntimeStore", "runtimestores": "RuntimeStore",
-}  # fmt: skip
+ALIASES = {alias: kind.kind for kind in KINDS for alias in (*kind.short_names, kind.plural, kind.kind.lower())}
 """As `kubectl` takes them: short, singular and plural names, in any case."""
 
 
