@@ -3,7 +3,9 @@
 import base64
 import contextlib
 import json
+import os
 import re
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -108,6 +110,25 @@ class Namespace:
         events = self.kubectl("get", "events", "--sort-by=.lastTimestamp")
         return f"{status}\n{pods}\n{events[-6000:]}"
 
+    # -- breaking -----------------------------------------------------------------------------------------------------
+
+    def kill(self, pod: str) -> int:
+        """SIGKILL to every process of a store's pod, from outside of it; how many there were.
+
+        The container's first process cannot be killed from inside. Only for a cluster on this machine.
+        """
+        uid = self.get("pod", pod)["metadata"]["uid"]
+        victims = [int(folder.name) for folder in Path("/proc").glob("[0-9]*") if _belongs_to(folder, uid)]
+        for process in victims:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        return len(victims)
+
+    def restarts(self, pod: str) -> int:
+        """How often the serving container of a pod was started again."""
+        statuses = self.get("pod", pod)["status"].get("containerStatuses", [])
+        return sum(status["restartCount"] for status in statuses)
+
     # -- applications -------------------------------------------------------------------------------------------------
 
     def binding(self, kind: str, name: str) -> dict[str, str]:
@@ -145,3 +166,12 @@ class Namespace:
                 yield f"http://127.0.0.1:{found[1]}"
             finally:
                 it.terminate()
+
+
+def _belongs_to(folder: Path, pod_uid: str) -> bool:
+    """Whether a process is one of the product's in this pod."""
+    try:
+        ours = f"pod{pod_uid}" in (folder / "cgroup").read_text()
+        return ours and b"store" in (folder / "cmdline").read_bytes()
+    except OSError:  # it has ended meanwhile
+        return False

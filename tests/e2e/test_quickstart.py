@@ -54,7 +54,7 @@ def test_the_status_tells_what_runs(stores: Namespace) -> None:
 
 def test_component_logs_go_in_and_come_back(stores: Namespace, component_logs: list[str]) -> None:
     lines = component_logs[:20_000]
-    assert len(lines) > 1000
+    assert len(lines) > 300, "the cluster has logged too little to prove anything"
     with stores.client("logstore", "gateway") as client:
         before = count(client, "system")
         accepted = sum(ingest(client, "system", lines[at : at + BATCH]) for at in range(0, len(lines), BATCH))
@@ -125,12 +125,12 @@ def all_entries(client: httpx.Client, stream: str) -> list[str]:
 
 def test_a_killed_pod_loses_nothing_acknowledged(stores: Namespace, writer: Writer) -> None:
     eventually(lambda: len(writer.acknowledged) > 200, "the writer writes")
-    pod = stores.names("pod", "storekeeper.dev/kind=LogStore,storekeeper.dev/name=gateway")[0]
-    uid = stores.get("pod", pod)["metadata"]["uid"]
-    at_kill = len(writer.acknowledged)
-    stores.delete("pod", pod, "--grace-period=0", "--force")
-    eventually(lambda: stores.get("pod", pod)["metadata"]["uid"] != uid, "a new pod")
-    eventually(lambda: len(writer.acknowledged) > at_kill + 200, "the writer goes on after the kill")
+    pod = stores.names("pod", "storekeeper.dev/kind=LogStore,storekeeper.dev/name=gateway,storekeeper.dev/serves")[0]
+    restarts = stores.restarts(pod)
+    assert stores.kill(pod) > 0
+    eventually(lambda: stores.restarts(pod) > restarts, "the kubelet starts it again")
+    at_restart = len(writer.acknowledged)
+    eventually(lambda: len(writer.acknowledged) > at_restart + 200, "the writer goes on after the kill")
     writer.stop()
     stores.wait_ready("logstore", "gateway")
     with stores.client("logstore", "gateway") as client:
