@@ -10,7 +10,7 @@ from typing import Any
 
 from store_runtime.errors import InvalidInput
 from store_runtime.logstore.driver import Position
-from store_runtime.logstore.model import ID_CHARS_MAX, TIME_MAX, TIME_MIN, Order, microseconds
+from store_runtime.logstore.model import ID_CHARS_MAX, TIME_MAX, TIME_MIN, Order, is_utf8, microseconds
 
 VERSION = 1
 CHARS_MAX = 6_000
@@ -26,10 +26,10 @@ def decode(cursor: str, order: Order) -> Position:
     """Raises InvalidInput for what is no cursor of ours, or of the other order."""
     try:
         version, of, timestamp, id_ = _fields(cursor)
+        if type(version) is not int or version != VERSION or not _is_row(timestamp, id_):
+            raise ValueError(cursor)
     except (ValueError, TypeError, RecursionError) as error:
         raise _not_ours() from error
-    if version != VERSION or not _is_row(timestamp, id_):
-        raise _not_ours()
     if of != order.value:
         raise InvalidInput(f"the cursor goes on in the order {of!r}, not {order.value!r}; keep it", field="cursor")
     return Position(timestamp, id_)
@@ -47,8 +47,7 @@ def _fields(cursor: str) -> list[Any]:
 def _is_row(timestamp: object, id_: object) -> bool:
     if type(timestamp) is not int or not isinstance(id_, str) or not 1 <= len(id_) <= ID_CHARS_MAX:
         return False
-    id_.encode()  # a lone surrogate is a ValueError here instead of a database's error later
-    return "\0" not in id_ and microseconds(TIME_MIN) <= timestamp <= microseconds(TIME_MAX)
+    return "\0" not in id_ and is_utf8(id_) and microseconds(TIME_MIN) <= timestamp <= microseconds(TIME_MAX)
 
 
 def _not_ours() -> InvalidInput:

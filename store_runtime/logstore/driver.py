@@ -137,6 +137,10 @@ class LogDriver(Switchable, Protocol):
         """After deletions: return free pages to the file system where that is ours to do."""
         ...
 
+    def make_room(self) -> bool:
+        """For a deletion on a full disk: give up what is kept for that; False if there is nothing (any more)."""
+        ...
+
     def check(self) -> None:
         """Raise what a call would raise now."""
         ...

@@ -86,12 +86,15 @@ def release(config: LogStoreConfig) -> None:
 
 
 def destroy(config: LogStoreConfig) -> None:
-    """Remove the data if it is ours; nothing where there is none. Raises OwnedByAnother."""
+    """Remove the data that carries our id and our owner; nothing where there is none of ours."""
     if _is_absent(config):
         return
     with _job(config) as driver:
-        if driver.read_meta() is not None:
-            _owned(driver, config)
+        meta = driver.read_meta()
+        if meta is not None and (meta.store_id, meta.owner) != (config.store.id, config.store.owner):
+            log.warning("the data stays: it belongs to another", store=meta.store_id, owner=meta.owner)
+            return
+        if meta is not None:
             driver.drop_home(runner.VERSION_TABLE)
     if config.backend.sqlite is not None:
         from store_runtime.logstore.drivers.sqlite import SUFFIXES

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 from store_runtime.config.retention import LogRetention
+from store_runtime.errors import OutOfSpace
 from store_runtime.logstore.driver import LAST_ID, Departures, Limits, LogDriver, Position
 from store_runtime.logstore.model import microseconds
 
@@ -29,7 +30,7 @@ def limits(retention: LogRetention, at: datetime) -> Limits:
 
 def apply(driver: LogDriver, wanted: Limits, told: Callable[[int], None]) -> Departures:
     """Remove what has to go; `told` hears how many rows and payloads went so far."""
-    tally = _Tally(told)
+    tally = _Tally(driver, told)
     expired = payloads = evicted = 0
     if wanted.expire_before is not None:
         expired = tally.drain(driver.remove_oldest, Position(wanted.expire_before - 1, LAST_ID))
@@ -37,22 +38,35 @@ def apply(driver: LogDriver, wanted: Limits, told: Callable[[int], None]) -> Dep
         payloads = tally.drain(driver.remove_payloads, wanted.payloads_before)
     if wanted.max_bytes is not None and (surplus := driver.newest_surplus(wanted.max_bytes)):
         evicted = tally.drain(driver.remove_oldest, surplus)
-    if tally.total:
-        driver.give_back_space()
+    driver.give_back_space()
     return Departures(expired, payloads, evicted)
 
 
 class _Tally:
     """Repeats a removal until nothing is left of it, and counts."""
 
-    def __init__(self, told: Callable[[int], None]) -> None:
+    def __init__(self, driver: LogDriver, told: Callable[[int], None]) -> None:
+        self._driver = driver
         self._told = told
+        self._batch = BATCH
         self.total = 0
 
     def drain(self, remove: Callable[[Bound, int], int], bound: Bound) -> int:
         count = 0
-        while gone := remove(bound, BATCH):
+        while gone := self._some(remove, bound):
             count += gone
             self.total += gone
             self._told(self.total)
         return count
+
+    def _some(self, remove: Callable[[Bound, int], int], bound: Bound) -> int:
+        """On a full disk a deletion needs room, too: a smaller one needs less, and makes some for the next."""
+        while True:
+            try:
+                return remove(bound, self._batch)
+            except OutOfSpace:
+                if self._driver.make_room():
+                    continue
+                if self._batch == 1:
+                    raise
+                self._batch = max(1, self._batch // 10)

@@ -50,6 +50,10 @@ class Dialect(Protocol):
         """Free pages to the file system, where the database does not do it by itself."""
         ...
 
+    def make_room(self) -> bool:
+        """Give up what is kept for a full disk; False if there is nothing (any more)."""
+        ...
+
     def translated(self, error: Exception) -> StoreError:
         """The driver's error as ours; it becomes the `__cause__`, its words about data stay out of the message."""
         ...

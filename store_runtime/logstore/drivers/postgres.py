@@ -44,6 +44,7 @@ class PostgresDialect:
         self.engine = create_engine(
             "postgresql+psycopg://",
             creator=self._connect,
+            isolation_level="READ COMMITTED",  # the meta read after the fence lock has to be of after it
             pool_size=CONNECTIONS_MAX,
             max_overflow=0,
             pool_timeout=WAIT_SECONDS,
@@ -90,6 +91,10 @@ class PostgresDialect:
 
     def give_back_space(self) -> None:
         """Autovacuum's work; partitions, which retention drops whole, come with the next schema."""
+
+    def make_room(self) -> bool:
+        """The server's disk is the server's."""
+        return False
 
     def translated(self, error: Exception) -> StoreError:
         if isinstance(error, PoolTimeout):

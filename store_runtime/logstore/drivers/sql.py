@@ -8,7 +8,20 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, case, delete, func, literal, select, tuple_, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    case,
+    delete,
+    func,
+    literal,
+    select,
+    tuple_,
+    update,
+)
 
 from store_runtime.errors import StoreError
 from store_runtime.logstore.driver import Departures, Limits, Position, Row, Selection, StoredLog, Sums
@@ -31,6 +44,7 @@ EXPORT_PAGE_BYTES = 8 * 1024 * 1024
 """Bytes of request logs after which a page of an export ends, however many items were asked for."""
 
 _COLUMNS = [column for column in request_log.c if column.name != "bytes"]
+_NAMES = [str(column.name) for column in _COLUMNS]
 _ORDER = (request_log.c.timestamp, request_log.c.id)
 _NEWEST_FIRST = tuple(column.desc() for column in _ORDER)
 
@@ -62,8 +76,7 @@ class SqlLogDriver:
 
     def update(self, id_: str, revise: Callable[[StoredLog], StoredLog]) -> bool:
         with self._writing() as (connection, meta):
-            locked = select(request_log.c.id).where(request_log.c.id == id_).with_for_update()
-            if connection.execute(locked).one_or_none() is None:
+            if not _locked(connection, [id_]):
                 return False
             current = self._fetched(connection, [id_], payloads=True)[id_]
             new = revise(current)
@@ -76,20 +89,19 @@ class SqlLogDriver:
 
     def delete(self, ids: Sequence[str]) -> int:
         with self._writing() as (connection, meta):
-            return self._delete(connection, meta, sorted(ids))
+            return self._delete(connection, meta, ids)
 
     def remove_oldest(self, last: Position, limit: int) -> int:
-        until = tuple_(*_ORDER) <= tuple_(literal(last.timestamp), literal(last.id))
-        oldest = select(request_log.c.id).where(until).order_by(*_ORDER).limit(limit)
+        oldest = select(request_log.c.id).where(tuple_(*_ORDER) <= _at(last)).order_by(*_ORDER).limit(limit)
         with self._writing() as (connection, meta):
-            return self._delete(connection, meta, sorted(connection.execute(oldest).scalars()))
+            return self._delete(connection, meta, list(connection.execute(oldest).scalars()))
 
     def remove_payloads(self, before: int, limit: int) -> int:
         payload = request_log_payload.c
         oldest = select(payload.id).where(payload.timestamp < before).order_by(payload.timestamp, payload.id)
         size = select(payload.bytes).where(payload.id == request_log.c.id).scalar_subquery()
         with self._writing() as (connection, meta):
-            ids = sorted(connection.execute(oldest.limit(limit)).scalars())
+            ids = _locked(connection, list(connection.execute(oldest.limit(limit)).scalars()))
             for part in _parts(ids):
                 rows = update(request_log).where(request_log.c.id.in_(part))
                 connection.execute(rows.values(bytes=request_log.c.bytes - func.coalesce(size, 0)))
@@ -107,11 +119,11 @@ class SqlLogDriver:
         statement = select(*_COLUMNS).where(*_where(selection)).limit(limit)
         newest = order is Order.NEWEST
         if after is not None:
-            here, last = tuple_(*_ORDER), tuple_(literal(after.timestamp), literal(after.id))
-            statement = statement.where(here < last if newest else here > last)
+            here = tuple_(*_ORDER)
+            statement = statement.where(here < _at(after) if newest else here > _at(after))
         statement = statement.order_by(*(_NEWEST_FIRST if newest else _ORDER))
         with self._reading() as connection:
-            return [dict(row) for row in connection.execute(statement).mappings()]
+            return [_row(values) for values in connection.execute(statement)]
 
     def sums(self, selection: Selection) -> Sums:
         columns = request_log.c
@@ -150,6 +162,10 @@ class SqlLogDriver:
     def give_back_space(self) -> None:
         with self._errors():
             self._dialect.give_back_space()
+
+    def make_room(self) -> bool:
+        with self._errors():
+            return self._dialect.make_room()
 
     # -- the switch ---------------------------------------------------------------------------------------------------
 
@@ -195,8 +211,7 @@ class SqlLogDriver:
         keys = sorted(logs)
         rows = [log for key in keys if (log := logs[key]) is not None]
         with self._writing(importing=True) as (connection, meta):
-            for part in _parts(keys):
-                _delete_rows(connection, part)
+            _delete_rows(connection, _locked(connection, keys))
             if rows:
                 connection.execute(request_log.insert(), [_sized(log) for log in rows])
             self._insert_payloads(connection, rows)
@@ -239,8 +254,8 @@ class SqlLogDriver:
         texts: dict[str, str] = {}
         rows: dict[str, Row] = {}
         for part in _parts(ids):
-            found = connection.execute(select(*_COLUMNS).where(request_log.c.id.in_(part))).mappings()
-            rows |= {row["id"]: dict(row) for row in found}
+            found = connection.execute(select(*_COLUMNS).where(request_log.c.id.in_(part)))
+            rows |= {row["id"]: row for row in map(_row, found)}
             if payloads:
                 table = request_log_payload
                 stored = connection.execute(select(table.c.id, table.c.payload).where(table.c.id.in_(part)))
@@ -248,7 +263,8 @@ class SqlLogDriver:
         return {id_: StoredLog(row, texts.get(id_)) for id_, row in rows.items()}
 
     def _delete(self, connection: Connection, meta: StoreMeta, ids: Sequence[str]) -> int:
-        gone = [id_ for part in _parts(ids) for id_ in _delete_rows(connection, part)]
+        gone = _locked(connection, ids)
+        _delete_rows(connection, gone)
         self._identity.mark(connection, meta, gone)
         return len(gone)
 
@@ -336,12 +352,30 @@ def _rows_going(limits: Limits, max_bytes: int) -> Select[Any]:
     return select(rows.c.id).where(rows.c.running > max_bytes)
 
 
-def _delete_rows(connection: Connection, ids: Sequence[str]) -> list[str]:
-    """In the order of `ids`, rows before payloads, as every write takes its locks."""
-    gone = delete(request_log).where(request_log.c.id.in_(ids)).returning(request_log.c.id)
-    deleted = list(connection.execute(gone).scalars())
-    connection.execute(delete(request_log_payload).where(request_log_payload.c.id.in_(ids)))
-    return deleted
+def _at(position: Position) -> Any:
+    return tuple_(literal(position.timestamp, BigInteger), literal(position.id, request_log.c.id.type))
+
+
+def _row(values: Any) -> Row:
+    return dict(zip(_NAMES, values, strict=True))
+
+
+def _locked(connection: Connection, ids: Sequence[str]) -> list[str]:
+    """Those of `ids` that exist, in order; their rows stay as they are until the transaction ends.
+
+    Every write locks rows in this order before it touches their payloads, so no two wait for each other.
+    """
+    found: list[str] = []
+    for part in _parts(sorted(set(ids))):
+        rows = select(request_log.c.id).where(request_log.c.id.in_(part)).order_by(request_log.c.id)
+        found += connection.execute(rows.with_for_update()).scalars()
+    return found
+
+
+def _delete_rows(connection: Connection, ids: Sequence[str]) -> None:
+    for part in _parts(ids):
+        for table in (request_log, request_log_payload):
+            connection.execute(delete(table).where(table.c.id.in_(part)))
 
 
 def _parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -21,6 +21,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
 
 from store_runtime.errors import BackendUnreachable, Conflict, Corrupt, OutOfSpace, Overloaded, StoreError
+from store_runtime.logstore.drivers.reserve import SUFFIX as RESERVE_SUFFIX
+from store_runtime.logstore.drivers.reserve import Reserve
 
 BUSY_SECONDS = 10.0
 """How long a write waits for another process (a job) that writes; threads of this one wait for each other outside."""
@@ -34,7 +36,7 @@ VACUUM_PAGES = 2_000
 """Free pages given back in one step (8 MiB), so that writers wait only a moment."""
 MIGRATION_LOCK_SUFFIX = "-migrating"
 """Of a file beside the database: locked by the process that migrates, with its name in it."""
-SUFFIXES = ("", "-wal", "-shm", MIGRATION_LOCK_SUFFIX)
+SUFFIXES = ("", "-wal", "-shm", MIGRATION_LOCK_SUFFIX, RESERVE_SUFFIX)
 """Of the files that a database consists of."""
 
 
@@ -45,6 +47,7 @@ class SqliteDialect:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._reserve = Reserve(path)
         self._writer = threading.Lock()
         self.engine = create_engine(
             URL.create("sqlite", database=str(path)),
@@ -87,6 +90,8 @@ class SqliteDialect:
         first = "INSERT INTO _store_mark_version SELECT 0 WHERE NOT EXISTS (SELECT * FROM _store_mark_version)"
         connection.exec_driver_sql(first)
 
+        self._reserve.keep()
+
     def next_versions(self, connection: Connection, count: int) -> Sequence[int]:
         raised = text("UPDATE _store_mark_version SET version = version + :count RETURNING version")
         last: int = connection.execute(raised, {"count": count}).scalar_one()
@@ -105,6 +110,14 @@ class SqliteDialect:
             if left >= before:
                 break
         self._outside_transaction("PRAGMA wal_checkpoint(PASSIVE)")  # waits for nobody
+        self._reserve.keep()
+
+    def make_room(self) -> bool:
+        """Give up the reserve, and bring the write-ahead log into the database, so that it is written over."""
+        if not self._reserve.give_up():
+            return False
+        self._outside_transaction("PRAGMA wal_checkpoint(PASSIVE)")
+        return True
 
     def _outside_transaction(self, pragma: str) -> int:
         with self._writer, self.engine.connect() as connection:
@@ -115,11 +128,10 @@ class SqliteDialect:
     def translated(self, error: Exception) -> StoreError:
         if isinstance(error, PoolTimeout):
             return Overloaded(f"more than {CONNECTIONS_MAX} requests use the database at once; try again")
-        if not isinstance(error, DBAPIError):
-            return StoreError("unexpected error in the request logs; the server's log tells more")
-        cause = error.orig
-        code = getattr(cause, "sqlite_errorcode", None)
-        return _error(code & 0xFF if code is not None else None, self._path, str(cause))
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        if not isinstance(cause, sqlite3.Error):
+            return StoreError("unexpected error in the request logs; the store's log tells more")
+        return _error(getattr(cause, "sqlite_errorcode", 0), self._path, str(cause))
 
 
 def _migrating(holder: str) -> Conflict:
@@ -129,17 +141,21 @@ def _migrating(holder: str) -> Conflict:
     )
 
 
-def _error(code: int | None, path: Path, said: str) -> StoreError:
+def _error(extended: int, path: Path, said: str) -> StoreError:
+    """By result code, https://www.sqlite.org/rescode.html; the extended ones have the plain one in their low byte."""
+    code = extended & 0xFF
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return Overloaded(f"another process has been writing the database for {BUSY_SECONDS:.0f} s; try again")
-    if code == sqlite3.SQLITE_FULL:
+    if (
+        code == sqlite3.SQLITE_FULL or extended == sqlite3.SQLITE_IOERR_WRITE
+    ):  # the latter: a quota, or a limit of file sizes
         free = shutil.disk_usage(path.parent).free
         return OutOfSpace(f"the volume of the request logs is full ({free} bytes free); nothing was stored")
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return Corrupt(f"{path.name} is damaged: {said}; restore it from a backup")
     if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
         return BackendUnreachable(f"{path.name} cannot be opened or written: {said}")
-    return StoreError("the database refused a statement; the server's log tells more")
+    return StoreError("the database refused a statement; the store's log tells more")
 
 
 def _prepare(connection: Any, _record: Any) -> None:
