@@ -16,7 +16,12 @@ TERMINATION_LOG = Path("/dev/termination-log")
 """Where Kubernetes looks for a container's last words, unless the pod says otherwise."""
 
 OK, RETRYABLE, USAGE, REFUSED = 0, 1, 2, 3
-REFUSED_CODES = frozenset({"OwnedByAnother", "Released", "SchemaTooNew", "InsufficientPrivileges"})
+REFUSED_CODES = frozenset(
+    {
+        *("OwnedByAnother", "Released", "SchemaTooNew", "UnsuitableDatabase"),
+        *("InsufficientPrivileges", "AuthenticationFailed", "DatabaseMissing", "SecretIncomplete"),
+    }
+)
 MESSAGE_CHARS_MAX = 1000
 """Enough for what is wrong and what to do; the report has to be a message that people read."""
 

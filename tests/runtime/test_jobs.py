@@ -114,6 +114,8 @@ def test_nothing_else_is_tried_again(error):
         (OwnedByAnother("x"), REFUSED),
         (SchemaTooNew("x"), REFUSED),
         (StoreError("x", code="InsufficientPrivileges"), REFUSED),
+        (BackendUnreachable("x", code="AuthenticationFailed"), REFUSED),
+        (BackendUnreachable("x", code="DatabaseMissing"), REFUSED),
         (Conflict("x", code="Released"), REFUSED),
     ],
 )
