@@ -7,8 +7,10 @@ import asyncio
 import contextvars
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import ParamSpec, TypeVar
+from weakref import WeakSet
 
 from store_runtime.errors import Overloaded
 
@@ -19,6 +21,7 @@ QUEUE_MAX = 512
 
 P = ParamSpec("P")
 T = TypeVar("T")
+_offloaders: "WeakSet[Offloader]" = WeakSet()
 
 
 class Offloader:
@@ -28,6 +31,7 @@ class Offloader:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
         self._limit = threads + queue_max
         self._under_way = 0
+        _offloaders.add(self)
 
     async def run(self, fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What `fn` returns or raises; Overloaded when too much is under way.
@@ -40,11 +44,21 @@ class Offloader:
         call = partial(contextvars.copy_context().run, fn, *args, **kwargs)
         future = self._pool.submit(call)
         self._under_way += 1
-        future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._done))
+        future.add_done_callback(lambda _: self._over(loop))
         return await asyncio.wrap_future(future)
 
-    def _done(self) -> None:
+    def _over(self, loop: asyncio.AbstractEventLoop) -> None:
+        """From the call's thread; a loop that is gone has cut the call off and counts no more."""
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(self._count_down)
+
+    def _count_down(self) -> None:
         self._under_way -= 1
+
+    @property
+    def under_way(self) -> int:
+        """Calls that a thread works on or that wait for one."""
+        return self._under_way
 
     def close(self) -> None:
         """Wait for the calls under way; the ones that no thread has begun are given up."""
@@ -57,3 +71,8 @@ _calls = Offloader(THREADS, QUEUE_MAX, "store")
 async def offload(fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Run a blocking call of a store; see Offloader.run."""
     return await _calls.run(fn, *args, **kwargs)
+
+
+def calls_under_way() -> int:
+    """Of all pools; above 0 after the event loop's end: calls that were cut off, whose threads would hold the exit."""
+    return sum(offloader.under_way for offloader in _offloaders)

@@ -17,7 +17,7 @@ from store_runtime.errors import BackendUnreachable, Overloaded
 from store_runtime.http.app import create_app
 from store_runtime.http.endings import EndsEventStreams
 from store_runtime.http.health import FRESH_SECONDS, BackendWatch
-from store_runtime.http.offload import Offloader
+from store_runtime.http.offload import Offloader, calls_under_way
 from store_runtime.jobs.kinds import Runtime, open_runtime
 from tests.runtime.serving import token, usage_store_config
 
@@ -83,11 +83,32 @@ def test_a_cancelled_call_counts_until_its_thread_is_done():
         with pytest.raises(Overloaded):
             await offloader.run(int)
         release.set()
-        while offloader._under_way:  # noqa: ASYNC110 — the end of a thread is no event of this loop
+        while offloader.under_way:  # noqa: ASYNC110 — the end of a thread is no event of this loop
             await asyncio.sleep(0.001)
 
     asyncio.run(asyncio.wait_for(scenario(), 30))
     offloader.close()
+
+
+def test_a_call_that_outlives_the_loop_still_counts_and_harms_nobody(caplog):
+    release, began = threading.Event(), threading.Event()
+    offloader = Offloader(threads=1, queue_max=0, name="test")
+
+    def work() -> None:
+        began.set()
+        release.wait(30)
+
+    async def cut_off() -> None:
+        task = asyncio.create_task(offloader.run(work))
+        await asyncio.to_thread(began.wait, 30)
+        task.cancel()
+
+    before = calls_under_way()
+    asyncio.run(cut_off())
+    assert calls_under_way() == before + 1
+    release.set()
+    offloader.close()
+    assert not caplog.records
 
 
 def test_what_a_call_raises_reaches_the_caller():
