@@ -25,7 +25,7 @@ from store_runtime.migrations import runner
 from store_runtime.switch import ownership
 from store_runtime.switch.driver import StoreMeta
 
-SCHEMA = "logstore"
+MIGRATIONS = runner.Migrations(Path(runner.__file__).parent / "logstore")
 JOB_STATEMENT_SECONDS = 6 * 3600
 """A migration of a large table takes its time."""
 
@@ -71,7 +71,7 @@ def migrate(config: LogStoreConfig) -> str:
     with _job(config) as driver:
         meta = _owned(driver, config)
         with driver.migrating() as connection:
-            version = runner.upgrade(SCHEMA, connection, lambda revision: log.info("migrating", revision=revision))
+            version = MIGRATIONS.upgrade(connection, lambda revision: log.info("migrating", revision=revision))
         if meta.schema_version != version and not driver.change_meta(meta, meta.changed(schema_version=version)):
             raise Conflict("the store's identity changed while it was migrated; run it again")
         return version
@@ -156,7 +156,7 @@ def _require_servable(config: LogStoreConfig, meta: StoreMeta | None) -> None:
         raise Fenced(f"the data is of epoch {meta.epoch} and this runtime of {config.epoch}: a newer one serves it")
     if not meta.schema_version:
         raise NotFound("the schema is not there yet; run the migrate job")
-    runner.require_known(SCHEMA, meta.schema_version)
+    MIGRATIONS.require_known(meta.schema_version)
 
 
 def _owned(driver: SqlLogDriver, config: LogStoreConfig) -> StoreMeta:

@@ -1,15 +1,16 @@
 """Brings a SQL store's schema to the newest version: Alembic, in one transaction, under a lock that fails fast.
 
 A failed migration rolls back and closes its connection; the error names the revision and what to do. Revision ids are
-the schema versions that `_store_meta` and a status show.
+the schema versions that `_store_meta` and a status show. Scripts are run on the connection that the caller hands over,
+so Alembic's own env.py, which is there to find one, is not needed.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
-from alembic import command
-from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.operations import Operations
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection
@@ -17,6 +18,7 @@ from sqlalchemy import Connection
 from store_runtime.errors import SchemaTooNew, StoreError
 
 VERSION_TABLE = "_store_schema"
+SAID_CHARS_MAX = 300
 
 
 class MigrationFailed(StoreError):
@@ -25,18 +27,58 @@ class MigrationFailed(StoreError):
     code = "MigrationFailed"
 
 
-def scripts(store: str) -> Config:
-    """Alembic's configuration for one store's migrations."""
-    config = Config()
-    folder = str(Path(__file__).parent / store).replace("%", "%%")
-    config.set_main_option("script_location", folder)
-    config.set_main_option("path_separator", "os")
-    return config
+class Migrations:
+    """The migrations of one store: Alembic's scripts in the folder `versions` of a folder."""
 
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
 
-def newest(store: str) -> str:
-    """The schema version that this code works with."""
-    return str(ScriptDirectory.from_config(scripts(store)).get_current_head())
+    def scripts(self) -> ScriptDirectory:
+        """Read anew each time: it is asked for once a process, and only by some."""
+        return ScriptDirectory(str(self._folder))
+
+    @property
+    def newest(self) -> str:
+        """The schema version that this code works with."""
+        return str(self.scripts().get_current_head())
+
+    def require_known(self, version: str) -> None:
+        """Raise SchemaTooNew for a version that this code has never heard of; empty is before the first."""
+        if not version:
+            return
+        try:
+            self.scripts().get_revision(version)
+        except CommandError as error:
+            raise SchemaTooNew(
+                f"the schema has version {version}, this code knows up to {self.newest}; run a newer version of it"
+            ) from error
+
+    def upgrade(self, connection: Connection, told: Callable[[str], None] = lambda _: None) -> str:
+        """Run what is missing inside the connection's transaction; returns the version. The caller holds the lock.
+
+        `told` hears each revision before it runs. Raises SchemaTooNew, MigrationFailed.
+        """
+        before = current(connection)
+        running = "(its scripts)"
+
+        def steps(heads: Any, _context: MigrationContext) -> Iterator[Any]:
+            nonlocal running
+            for step in self.scripts()._upgrade_revs("head", heads):
+                running = step.revision.revision
+                told(running)
+                yield step
+
+        self.require_known(before)
+        try:
+            context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE, "fn": steps})
+            with Operations.context(context):
+                context.run_migrations()
+        except Exception as error:
+            raise MigrationFailed(
+                f"migration {running} failed and was rolled back, the schema is still at version {before or 'none'}: "
+                f"{_first_line(error)}; correct the cause, it is tried again"
+            ) from error
+        return current(connection)
 
 
 def current(connection: Connection) -> str:
@@ -45,39 +87,6 @@ def current(connection: Connection) -> str:
     return context.get_current_revision() or ""
 
 
-def require_known(store: str, version: str) -> None:
-    """Raise SchemaTooNew for a version that this code has never heard of."""
-    if not version:
-        return
-    try:
-        ScriptDirectory.from_config(scripts(store)).get_revision(version)
-    except CommandError as error:
-        raise SchemaTooNew(
-            f"the schema has version {version}, this code knows up to {newest(store)}; run a newer version of it"
-        ) from error
-
-
-def upgrade(store: str, connection: Connection, told: Callable[[str], None] = lambda _: None) -> str:
-    """Run what is missing inside the connection's transaction; returns the version. The caller holds the lock."""
-    before = current(connection)
-    require_known(store, before)
-    config = scripts(store)
-    config.attributes["connection"] = connection
-    running: list[str] = []
-
-    def starting(revision: str) -> None:
-        running[:] = [revision]
-        told(revision)
-
-    config.attributes["starting"] = starting
-    try:
-        command.upgrade(config, "head")
-    except StoreError:
-        raise
-    except Exception as error:
-        which = running[0] if running else "(none)"
-        raise MigrationFailed(
-            f"migration {which} failed and was rolled back, the schema is still at version {before or 'none'}: "
-            f"{str(error).strip().splitlines()[0][:300]}; correct the cause, it is tried again"
-        ) from error
-    return current(connection)
+def _first_line(error: Exception) -> str:
+    said = str(error).strip() or type(error).__name__
+    return said.splitlines()[0][:SAID_CHARS_MAX]
