@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, create_engine, event, text
+from sqlalchemy import URL, Connection, Table, create_engine, event, text
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -64,6 +64,13 @@ class SqliteDialect:
     def begin_write(self) -> Iterator[Connection]:
         with self._writer, self.engine.execution_options(write=True).begin() as connection:
             yield connection
+
+    def insert_many(self, connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
+        connection.execute(table.insert(), rows)
+
+    def insert_absent(self, connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> set[str]:
+        statement = insert(table).on_conflict_do_nothing(index_elements=["id"]).returning(table.c.id)
+        return set(connection.execute(statement, rows).scalars())
 
     def lock_shared(self, connection: Connection) -> None:
         """BEGIN IMMEDIATE has it."""
@@ -146,9 +153,7 @@ def _error(extended: int, path: Path, said: str) -> StoreError:
     code = extended & 0xFF
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return Overloaded(f"another process has been writing the database for {BUSY_SECONDS:.0f} s; try again")
-    if (
-        code == sqlite3.SQLITE_FULL or extended == sqlite3.SQLITE_IOERR_WRITE
-    ):  # the latter: a quota, or a limit of file sizes
+    if code == sqlite3.SQLITE_FULL or extended == sqlite3.SQLITE_IOERR_WRITE:  # a quota, or a limit of file sizes
         free = shutil.disk_usage(path.parent).free
         return OutOfSpace(f"the volume of the request logs is full ({free} bytes free); nothing was stored")
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
@@ -161,8 +166,9 @@ def _error(extended: int, path: Path, said: str) -> StoreError:
 def _prepare(connection: Any, _record: Any) -> None:
     """Pragmas of a new connection; transactions are begun by `_begin`, not by the sqlite3 module."""
     connection.isolation_level = None
+    if not connection.execute("PRAGMA page_count").fetchone()[0]:  # of an old file it would only wait for writers
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
     for pragma in (
-        "auto_vacuum = INCREMENTAL",  # only has an effect on a new file, before its first table
         "journal_mode = WAL",
         "synchronous = FULL",
         "foreign_keys = OFF",  # payloads are deleted by hand, a statement for many rows
