@@ -135,6 +135,18 @@ def test_an_entry_key_tells_its_sequence(time_ns, sequence, salt):
     assert entry_key(time_ns, sequence, salt ^ 1) != key
 
 
+@pytest.mark.parametrize(
+    "line",
+    [b'{"_time":5,"_time":6,"a":"1"}', b'{"_time":5,"a":"1","_time":null}', b'{"_time":5,"a":"1","a":"2"}',
+     b'{"\\u005ftime":5,"a":"1"}', b'{"_time":"5","a":"1"}', b'{"a":"1","_time":5.0,"b":null}'],
+)  # fmt: skip
+def test_the_first_of_equal_keys_counts_when_fields_are_known_too(line):
+    guard = Guard(1 << 20)
+    for _ in range(2):
+        assert read(guard.check("s", line, NOW).batch) == [(5 * 10**9, {"a": "1"})]
+        guard.check("s", b'{"a":"1","b":"2"}', NOW)
+
+
 def test_the_fast_path_passes_bytes_on_as_they_are():
     guard = Guard(1 << 20)
     body = b'{"a":"1","b":"2"}\n{"b":"3"}'
