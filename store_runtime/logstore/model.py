@@ -165,13 +165,15 @@ class Stats(BaseModel):
     total_cost: float
 
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+_ASCII_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
+
+
 def written(value: Any) -> str:
     """JSON text as it is stored, always valid UTF-8; raises ValueError for what JSON cannot say (NaN, a date)."""
     try:
-        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-        if is_utf8(text):
-            return text
-        return json.dumps(value, separators=(",", ":"), allow_nan=False)  # a lone surrogate comes back as it was
+        text = _ENCODER.encode(value)
+        return text if is_utf8(text) else _ASCII_ENCODER.encode(value)  # a lone surrogate comes back as it was
     except (TypeError, RecursionError) as error:
         raise ValueError(str(error)) from error
 

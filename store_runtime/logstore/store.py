@@ -1,7 +1,7 @@
 """The LogStore that callers use: validation, limits, batches, metrics and operation log, once for all backends."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any
@@ -36,7 +36,8 @@ from store_runtime.logstore.rows import revised, to_log, to_stored
 from store_runtime.switch.driver import StoreMeta
 
 INSERT_MAX = 1_000
-"""Request logs of one transaction: long enough to be fast, short enough for others to get their turn."""
+INSERT_PAYLOAD_CHARS_MAX = 16 * 1024 * 1024
+"""Of one transaction: long enough to be fast, short enough for others to get their turn, and to be held twice."""
 
 OPERATION_SECONDS = Histogram(
     "storekeeper_logstore_operation_seconds",
@@ -189,12 +190,12 @@ class LogStore:
         return valid, rejected
 
     def _insert(self, logs: Sequence[StoredLog]) -> int:
-        created = 0
-        for at in range(0, len(logs), INSERT_MAX):
-            part = len(self.driver.insert(logs[at : at + INSERT_MAX]))
-            CREATED.inc(part)
-            created += part
-        return created
+        total = 0
+        for part in _parts(logs):
+            created = len(self.driver.insert(part))
+            CREATED.inc(created)
+            total += created
+        return total
 
     def _operation(self, name: str, **fields: Any) -> "_OperationLog":
         return _OperationLog(self._log, name, fields)
@@ -221,6 +222,20 @@ class _OperationLog:
         refused = isinstance(error, StoreError) and error.status < 500
         told = self._log.debug if refused else self._log.error
         told("store operation failed", operation=self._name, code=code, error=str(error), **self._fields)
+
+
+def _parts(logs: Sequence[StoredLog]) -> Iterator[list[StoredLog]]:
+    part: list[StoredLog] = []
+    chars = 0
+    for log in logs:
+        size = len(log.payload or "")
+        if part and (len(part) == INSERT_MAX or chars + size > INSERT_PAYLOAD_CHARS_MAX):
+            yield part
+            part, chars = [], 0
+        part.append(log)
+        chars += size
+    if part:
+        yield part
 
 
 def _parsed(item: Any) -> RequestLog:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, Table
 
 from store_runtime.errors import StoreError
 
@@ -18,6 +18,14 @@ class Dialect(Protocol):
     engine: Engine
     insert: Any
     """The dialect's own `insert()`, which knows ON CONFLICT."""
+
+    def insert_many(self, connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
+        """Insert many rows that are not there, all with the same columns, as fast as the database takes them."""
+        ...
+
+    def insert_absent(self, connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> set[str]:
+        """The same for rows of which some may be there, by `id`; the ids that were inserted."""
+        ...
 
     def begin_write(self) -> AbstractContextManager[Connection]:
         """A write transaction that commits at its end, and rolls back on an error."""

@@ -5,13 +5,15 @@ Credentials are files, read anew for each connection: a rotated password is take
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import orjson
 import psycopg
 from psycopg import errors
-from sqlalchemy import Connection, create_engine, text
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Connection, String, Table, TextClause, create_engine, text
+from sqlalchemy.dialects.postgresql import dialect, insert
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -64,6 +66,13 @@ class PostgresDialect:
             if not connection.execute(locked, {"key": MIGRATION_LOCK}).scalar_one():
                 raise _migrating(connection)
             yield connection
+
+    def insert_many(self, connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
+        connection.execute(_insert_from_json(table), {"rows": orjson.dumps(rows).decode()})
+
+    def insert_absent(self, connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> set[str]:
+        statement = text(f"{_insert_from_json(table)} ON CONFLICT (id) DO NOTHING RETURNING id")
+        return set(connection.execute(statement, {"rows": orjson.dumps(rows).decode()}).scalars())
 
     def lock_shared(self, connection: Connection) -> None:
         connection.execute(text("SELECT pg_advisory_xact_lock_shared(:key)"), {"key": FENCE_LOCK})
@@ -152,6 +161,24 @@ _CONNECTING = (
     ("does not exist", "DatabaseMissing", "the database or role does not exist; create it"),
     ("permission denied", "InsufficientPrivileges", "the role may not connect to the database"),
 )
+
+
+_DIALECT: Any = dialect()  # type: ignore[no-untyped-call]
+
+
+@cache
+def _insert_from_json(table: Table) -> TextClause:
+    """An insert of rows that come as one JSON text: thousands of parameters cost more than the insert itself."""
+    names = ", ".join(str(column.name) for column in table.c)
+    typed = ", ".join(f"{column.name} {_json_type(column.type)}" for column in table.c)
+    source = f"json_to_recordset(:rows) AS r ({typed})"
+    statement = f"INSERT INTO {table.name} ({names}) SELECT {names} FROM {source}"  # noqa: S608 — names of our own tables
+    return text(statement)
+
+
+def _json_type(type_: Any) -> str:
+    """Of a column in json_to_recordset: texts without length, which the table itself checks."""
+    return "text" if isinstance(type_, String) else str(type_.compile(dialect=_DIALECT))
 
 
 def _migrating(connection: Connection) -> Conflict:

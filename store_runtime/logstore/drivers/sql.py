@@ -67,9 +67,7 @@ class SqlLogDriver:
     def insert(self, logs: Sequence[StoredLog]) -> set[str]:
         ordered = sorted(logs, key=lambda log: str(log.row["id"]))
         with self._writing() as (connection, meta):
-            statement = self._dialect.insert(request_log).on_conflict_do_nothing(index_elements=["id"])
-            rows = [_sized(log) for log in ordered]
-            created = set(connection.execute(statement.returning(request_log.c.id), rows).scalars())
+            created = self._dialect.insert_absent(connection, request_log, [_sized(log) for log in ordered])
             self._insert_payloads(connection, [log for log in ordered if log.row["id"] in created])
             self._identity.mark(connection, meta, sorted(created))
         return created
@@ -213,7 +211,7 @@ class SqlLogDriver:
         with self._writing(importing=True) as (connection, meta):
             _delete_rows(connection, _locked(connection, keys))
             if rows:
-                connection.execute(request_log.insert(), [_sized(log) for log in rows])
+                self._dialect.insert_many(connection, request_log, [_sized(log) for log in rows])
             self._insert_payloads(connection, rows)
             self._identity.mark(connection, meta, keys)
 
@@ -268,11 +266,10 @@ class SqlLogDriver:
         self._identity.mark(connection, meta, gone)
         return len(gone)
 
-    @staticmethod
-    def _insert_payloads(connection: Connection, logs: Sequence[StoredLog]) -> None:
+    def _insert_payloads(self, connection: Connection, logs: Sequence[StoredLog]) -> None:
         rows = [_payload_row(log) for log in logs if log.payload is not None]
         if rows:
-            connection.execute(request_log_payload.insert(), rows)
+            self._dialect.insert_many(connection, request_log_payload, rows)
 
     @contextmanager
     def _writing(self, *, importing: bool = False) -> Iterator[tuple[Connection, StoreMeta]]:
