@@ -250,7 +250,7 @@ def _parsed(item: Any) -> RequestLog:
 def invalid(error: ValidationError) -> InvalidInput:
     """The first thing that is wrong, by the name of its field."""
     first = error.errors(include_input=False, include_url=False)[0]
-    field = ".".join(str(part) for part in first["loc"])
+    field = ".".join(str(part) for part in first["loc"]).encode(errors="backslashreplace").decode()
     return InvalidInput(f"{field}: {first['msg']}", field=field)
 
 
