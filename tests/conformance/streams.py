@@ -121,6 +121,16 @@ class StreamsContract:
         assert [f["n"] for f in fields_of(streams, "s", ascending=True)] == ["10", "20", "30"]
         assert [f["n"] for f in fields_of(streams, "s", limit=1)] == ["30"]
 
+    def test_entries_of_one_moment_are_in_the_order_of_their_ingestion(self, stage):
+        for part in range(3):
+            stage.streams.ingest("s", lines(*({"n": f"{part}{n}"} for n in range(3))))
+            stage.harness.build()
+        streams = stage.settled()
+        wanted = [f"{part}{n}" for part in range(3) for n in range(3)]
+        assert [f["n"] for f in fields_of(streams, "s", limit=2)] == wanted[:-3:-1]
+        assert [f["n"] for f in fields_of(streams, "s", limit=4, ascending=True)] == wanted[:4]
+        assert len(set(all_keys(streams, "s", limit=2))) == 9
+
     def test_a_window_includes_its_begin_and_excludes_its_end(self, stage):
         stage.streams.ingest("s", lines(*({"_time": 10**18 + n, "n": str(n)} for n in range(5))))
         streams, window = stage.settled(), Window(10**18 + 1, 10**18 + 3)
