@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
+# Tests wait for processes and disks more than they compute: several at a time, a file on one worker.
+WORKERS ?= 4
+PARALLEL := --numprocesses=$(WORKERS) --dist=loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help setup packages lock generate verify format lint types imports test test-unit test-backends test-cluster \
@@ -74,10 +77,10 @@ verify: setup ## generated files are what the code says
 check: lint types verify ## everything that needs no test run
 
 test-unit: setup ## tests that need nothing but Python
-	$(PYTEST) tests -m "not server and not cluster" --ignore=tests/cluster --ignore=tests/e2e
+	$(PYTEST) $(PARALLEL) tests -m "not server and not cluster" --ignore=tests/cluster --ignore=tests/e2e
 
 test-backends: setup ## conformance on real database servers
-	$(PYTEST) tests -m server --ignore=tests/cluster --ignore=tests/e2e
+	$(PYTEST) $(PARALLEL) tests -m server --ignore=tests/cluster --ignore=tests/e2e
 
 test-cluster: setup ## the operator on a real Kubernetes (root, or KUBECONFIG)
 	$(PYTEST) tests/cluster tests/e2e tests/operator -m cluster
