@@ -1,9 +1,14 @@
-"""In CI nothing is skipped: what a machine lacks is a failure there, and not a test that nobody misses."""
+"""In CI nothing is skipped: what a machine lacks is a failure there, and not a test that nobody misses.
 
+And what a test does to logging, which belongs to the whole process, ends with it.
+"""
+
+import logging
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 
 import pytest
+import structlog
 
 
 @pytest.hookimpl(wrapper=True)
@@ -15,3 +20,16 @@ def pytest_runtest_makereport(
         report.outcome = "failed"
         report.longrepr = f"skipped, and in CI nothing may be: {call.excinfo.value if call.excinfo else 'no reason'}"
     return report
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """Commands configure logging for their whole process; here a process runs many of them."""
+    root = logging.getLogger()
+    level, before = root.level, {id(handler) for handler in root.handlers}
+    yield
+    for handler in list(root.handlers):
+        if id(handler) not in before and not type(handler).__module__.startswith("_pytest"):
+            root.removeHandler(handler)
+    root.setLevel(level)
+    structlog.reset_defaults()

@@ -200,7 +200,7 @@ class LogStoreContract:
         store.create(new_log("empty", payload={}, metadata={}))
         assert (store.get("empty").payload, store.get("empty").metadata) == ({}, {})
 
-    @pytest.mark.parametrize("bad", [math.nan, math.inf, datetime.now(UTC), {1, 2}, b"x"], ids=repr)
+    @pytest.mark.parametrize("bad", [math.nan, math.inf, datetime(2026, 1, 1, tzinfo=UTC), {1, 2}, b"x"], ids=repr)
     def test_what_json_cannot_say_is_refused(self, store, bad):
         with pytest.raises(InvalidInput) as error:
             store.create(new_log("a", payload={"x": [bad]}))
