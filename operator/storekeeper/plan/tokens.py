@@ -15,29 +15,34 @@ from storekeeper.plan.steps import IssueToken
 
 
 def revision(situation: Situation) -> str:
-    """8 hex digits of all that the token Secrets say but the tokens, and of the rotation annotation."""
+    """8 hex digits of what the binding says but the token, and of the rotation annotation.
+
+    Labels are no part of it: another version of the operator must not take a token from an application.
+    """
     rotate = situation.resource.metadata.annotations.get(ANNOTATION_ROTATE, "")
-    said = json.dumps([situation.desired.binding, situation.desired.jobs_token, rotate], sort_keys=True)
+    secret = situation.desired.binding
+    said = json.dumps([secret["metadata"]["name"], secret.get("stringData", {}), rotate], sort_keys=True)
     return hashlib.sha256(said.encode()).hexdigest()[:8]
 
 
 def token_steps(situation: Situation) -> Iterator[IssueToken]:
     known = situation.known_binding_revision
     if known == revision(situation):
-        yield from _lost(situation)
+        yield from _missing(situation)
         return
     reason = "new store" if not known else "its content or the rotation annotation changed"
     for secret, scopes in _secrets(situation):
         yield _issue(situation, secret, scopes, reason, replace=bool(known))
 
 
-def _lost(situation: Situation) -> Iterator[IssueToken]:
-    """A pod's own event says that a Secret of ours is gone."""
+def _missing(situation: Situation) -> Iterator[IssueToken]:
+    """A pod's own event says that a Secret of ours is gone; or retention begins, and its token was never needed."""
     said = " ".join(trouble.message for trouble in situation.observed.troubles)
+    begins = situation.desired.retention is not None and situation.live(situation.desired.retention) is None
     for secret, scopes in _secrets(situation):
         name = secret["metadata"]["name"]
-        if f'"{name}" not found' in said:
-            yield _issue(situation, secret, scopes, f"a pod misses {name}", replace=False)
+        if f'"{name}" not found' in said or (begins and secret is situation.desired.jobs_token):
+            yield _issue(situation, secret, scopes, f"{name} is missed", replace=False)
 
 
 def _secrets(situation: Situation) -> Iterator[tuple[Manifest, tuple[Scope, ...]]]:
