@@ -12,7 +12,7 @@ import pytest
 
 from store_runtime.config.backends import LogBackend, LogBackendType, PostgresBackend
 from store_runtime.config.wire import JobName
-from store_runtime.errors import BackendUnreachable, Conflict, StoreError
+from store_runtime.errors import BackendUnreachable, Conflict, SchemaTooNew, StoreError
 from store_runtime.jobs import lifecycle
 from store_runtime.jobs.lifecycle import run_job
 from store_runtime.jobs.patience import patiently
@@ -148,6 +148,19 @@ def test_what_belongs_to_another_is_noticed_when_the_server_comes_back(postgres_
             with pytest.raises(StoreError) as error:
                 patiently(call)
             assert error.value.specific_code == "OwnedByAnother"
+
+
+def test_a_schema_of_a_later_version_is_noticed_by_the_first_write_when_the_server_comes_back(
+    postgres_database, harness
+):
+    postgres_database.execute("UPDATE _store_meta SET schema_version = '9999'")
+    postgres_database.stop()
+    with closing(harness.open()) as opened:
+        postgres_database.start()
+        for call in (lambda: opened.create(new_log("a")), opened.stats):
+            with pytest.raises(SchemaTooNew):
+                patiently(call)
+    assert postgres_database.execute("SELECT count(*) FROM request_log") == [(0,)]
 
 
 # -- credentials and rights ---------------------------------------------------------------------------------------

@@ -273,16 +273,21 @@ class SqlLogDriver:
 
     @contextmanager
     def _writing(self, *, importing: bool = False) -> Iterator[tuple[Connection, StoreMeta]]:
-        with self._errors(), self._identity.writing(importing=importing) as opened:
-            yield opened
+        with self._errors(), self._identity.writing(importing=importing) as (connection, meta):
+            self._require_admitted(meta)
+            yield connection, meta
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
         with self._connected() as connection:
             if not self._admitted:
-                self._admit(self._identity.read(connection))
-                self._admitted = True
+                self._require_admitted(self._identity.read(connection))
             yield connection
+
+    def _require_admitted(self, meta: StoreMeta | None) -> None:
+        if not self._admitted:
+            self._admit(meta)
+            self._admitted = True
 
     @contextmanager
     def _connected(self) -> Iterator[Connection]:
