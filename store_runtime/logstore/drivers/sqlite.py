@@ -130,7 +130,7 @@ class SqliteDialect:
         with self._writer, self.engine.connect() as connection:
             raw: Any = connection.connection.dbapi_connection
             rows = raw.execute(pragma).fetchall()
-        return int(rows[0][0]) if rows else 0
+        return int(rows[0][0]) if rows and rows[0] else 0  # some answer a row without columns (Python 3.13)
 
     def translated(self, error: Exception) -> StoreError:
         if isinstance(error, PoolTimeout):
